@@ -1,0 +1,1 @@
+"""What the chapters share: one module a topic, and `lab`, its instruments."""
