@@ -12,6 +12,10 @@ OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
 
 PY = .venv/bin/python
+# Inside the conda environment of environment.yml, that one is used and .venv is not.
+ifeq ($(CONDA_DEFAULT_ENV),settled)
+PY = python
+endif
 PYTEST = $(PY) -m pytest -n 2 --dist loadscope
 
 .PHONY: help
@@ -20,7 +24,8 @@ help: ## list the targets
 
 .PHONY: install
 install: ## make .venv, or bring it up to the lock; every other target does so first
-	@for python in .venv/bin/python $(PYTHON); do \
+	@test $(PY) = python && exit; \
+	for python in .venv/bin/python $(PYTHON); do \
 	  if $$python -ISc 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
 	  then exec $$python tools/install.py; fi; \
 	done; \
@@ -66,7 +71,8 @@ bench: install ## time ours beside the library's
 
 .PHONY: audit
 audit: book ## walk the site and JupyterLab in a real browser (needs Chromium)
-	$(PY) -m pip install --quiet -r tools/audit-requirements.txt
+	$(PY) -m pip install --quiet -c constraints.txt \
+	  -r tools/audit-requirements.txt
 	$(PY) tools/audit.py
 
 .PHONY: lock

@@ -11,13 +11,14 @@ import yaml
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(ROOT))
 
+external_toc_exclude_missing = True
 external_toc_path = (ROOT / "book.yml").as_posix()
-book = yaml.safe_load(Path(external_toc_path).read_text(encoding="utf-8"))["meta"]
+settings = yaml.safe_load(Path(external_toc_path).read_text(encoding="utf-8"))["meta"]
 
-project = book["title"]
-author = book["author"]
+project = settings["title"]
+author = settings["author"]
 copyright = author
 language = "en"
 nitpicky = True
@@ -28,10 +29,10 @@ extensions = [
     "sphinx_external_toc",
     "sphinx_design",
     "sphinxcontrib.bibtex",
-    "formulas",
-    "ledger",
-    "terms",
-    "pages",
+    "book.formulas",
+    "book.ledger",
+    "book.terms",
+    "book.pages",
 ]
 source_suffix = {".ipynb": "myst-nb", ".md": "myst-nb"}
 nb_execution_mode = "off"
@@ -54,17 +55,20 @@ bibtex_default_style = "plain"
 bibtex_reference_style = "author_year"
 
 data_folder = str(ROOT / "data")
-repository = book["repository"].rstrip("/")
-branch = book["branch"]
+repository = settings["repository"].rstrip("/")
+branch = settings["branch"]
 
 templates_path = []
 html_theme = "course"
 html_theme_path = ["."]
-html_title = f"{book['title']} — {book['subtitle']}"
-html_short_title = book["title"]
+html_title = f"{settings['title']} — {settings['subtitle']}"
+html_short_title = settings["title"]
 html_math_renderer = "formulas"
 html_search_language = "en-zh"
 html_sourcelink_suffix = ""
 html_show_sphinx = False
 html_permalinks_icon = "#"
-html_context = {"subtitle": book["subtitle"], "description": book["description"]}
+html_context = {
+    "subtitle": settings["subtitle"],
+    "description": settings["description"],
+}

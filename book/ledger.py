@@ -99,9 +99,9 @@ def known(config) -> dict[str, dict]:
     return ledger(Path(config.data_folder, "claims.yml"))
 
 
-def states(env, docname: str) -> list[State]:
+def states(app, docname: str) -> list[State]:
     """Every claim of the ledger, with links as seen from the page `docname`."""
-    where = {}
+    env, where = app.env, {}
     for kind in ("cited", "settled"):
         for page, ids in env.course_claims.items():
             where |= {name: (kind, page) for name in ids[kind]}
@@ -109,15 +109,15 @@ def states(env, docname: str) -> list[State]:
     for name, claim in known(env.config).items():
         if name in where:
             state, page = where[name]
-            href = link(env, docname, page, name)
+            href = link(app, docname, page, name)
             found.append(State(claim, state, href, env.titles[page].astext()))
         else:
             found.append(State(claim, "open"))
     return found
 
 
-def link(env, here: str, page: str, anchor: str) -> str:
-    uri = "" if here == page else env.app.builder.get_relative_uri(here, page)
+def link(app, here: str, page: str, anchor: str) -> str:
+    uri = "" if here == page else app.builder.get_relative_uri(here, page)
     return f"{uri}#{anchor}"
 
 
@@ -152,7 +152,8 @@ def card(claim: dict) -> str:
     """What a citation settles, in the form of the cards that cells show."""
     return (
         f'<div class="claim claim-{claim["verdict"]} cited" id="{claim["id"]}">'
-        f'<p class="claim-head">{badge(claim["verdict"])} <code>{claim["id"]}</code></p>'
+        f'<p class="claim-head">{badge(claim["verdict"])} '
+        f"<code>{claim['id']}</code></p>"
         f'<p class="claim-says"><em>The notes say:</em> {inline(claim["says"])}'
         f"<br>{chinese(claim)}</p>"
         f'<p class="claim-truth"><em>In truth:</em> {inline(claim["truth"])}</p>'
@@ -199,7 +200,8 @@ def table(found: list[State]) -> str:
     kinds = {k: k for k in ("settled", "cited", "open")}
     return (
         '<form class="filters" id="ledger-filters" hidden>'
-        '<label class="wide">Words, 中文 or English<input type="search" name="q"></label>'
+        '<label class="wide">Words, 中文 or English<input type="search" name="q">'
+        "</label>"
         + select("chapter", "Chapter", chapters)
         + select("verdict", "Verdict", verdicts)
         + select("state", "State", kinds)
@@ -215,7 +217,7 @@ def table(found: list[State]) -> str:
 
 
 def chart(found: list[State]) -> str:
-    """Bars of verdicts, the settled part full and the open part hollow, with numbers."""
+    """Bars of verdicts with numbers: the settled part full, the open part hollow."""
     total = Counter(s.claim["verdict"] for s in found)
     done = Counter(s.claim["verdict"] for s in found if s.state != "open")
     widest = max(total.values())
@@ -276,7 +278,7 @@ def document(found: list[State], number: str) -> str:
     chosen = [s for s in found if s.claim["seed"].startswith(number)]
     rows = "".join(
         f'<li><span class="seed">{escape(section(s.claim))}</span><div>'
-        f'<p>{inline(s.claim["says"])} {chinese(s.claim)}</p>'
+        f"<p>{inline(s.claim['says'])} {chinese(s.claim)}</p>"
         f'<p>{badge(s.claim["verdict"])} <a href="ledger.html#{s.claim["id"]}">'
         f"{s.claim['id']}</a> {state_link(s)}</p></div></li>"
         for s in sorted(chosen, key=lambda s: place(s.claim))
@@ -423,7 +425,7 @@ def fill(app, doctree, docname) -> None:
     todo = [n for n in doctree.findall(nodes.Element) if isinstance(n, kinds)]
     if not todo:
         return
-    found = states(app.env, docname)
+    found = states(app, docname)
     by_name = {s.claim["id"]: s for s in found}
     counts = Counter(s.claim["verdict"] for s in found) + Counter(
         {"all": len(found), "open": sum(s.state == "open" for s in found)}
@@ -436,7 +438,7 @@ def fill(app, doctree, docname) -> None:
             node.replace_self(nodes.Text(counts[node["kind"]]))
             continue
         if isinstance(node, claim_ref):
-            to_ledger = link(app.env, docname, "ledger", node["name"])
+            to_ledger = link(app, docname, "ledger", node["name"])
             html = reference(by_name[node["name"]], node, to_ledger)
         elif "part" in node:
             html = draw[node["kind"]](found, node["part"])

@@ -1,8 +1,7 @@
-"""What every page gets: the line under its title, its metadata, and the search index."""
+"""What every page gets: a line under its title, its metadata, its search words."""
 
 import json
 import re
-from html import escape
 from urllib.parse import quote
 
 from docutils import nodes
@@ -62,7 +61,16 @@ def head_line(app, doctree, docname) -> None:
         f'<p class="page-facts">{said} · '
         f'<a href="{source}" download>download the notebook</a></p>'
     )
-    title.parent.insert(title.parent.index(title) + 1, nodes.raw("", html, format="html"))
+    title.parent.insert(
+        title.parent.index(title) + 1, nodes.raw("", html, format="html")
+    )
+
+
+def name_solutions(app, doctree) -> None:
+    """A cell that is folded whole, by the tag hide-cell, is a solution."""
+    for cell in doctree.findall(nodes.container):
+        if cell.get("hide_mode") == "all":
+            cell["prompt_show"] = cell["prompt_hide"] = "Solution"
 
 
 # Metadata -------------------------------------------------------------------------
@@ -77,6 +85,9 @@ def description(doctree: nodes.document) -> str:
 
 def context(app, pagename, templatename, context, doctree) -> None:
     """Description, the previous and next page, and links to the repository."""
+    for misleading in (' role="list"', ' aria-label="Toggle hidden content"'):
+        if "body" in context:
+            context["body"] = context["body"].replace(misleading, "")
     if doctree is not None and pagename != app.config.master_doc:
         context["description"] = description(doctree)
     repository, branch = app.config.repository, app.config.branch
@@ -88,7 +99,9 @@ def context(app, pagename, templatename, context, doctree) -> None:
     if app.env.doc2path(pagename).suffix == ".ipynb":
         name = re.sub(r"https://github\.com/", "", repository)
         file = quote(f"chapters/{pagename}.ipynb", safe="")
-        context["launch"] = f"https://mybinder.org/v2/gh/{name}/{branch}?urlpath=lab/tree/{file}"
+        context["launch"] = (
+            f"https://mybinder.org/v2/gh/{name}/{branch}?urlpath=lab/tree/{file}"
+        )
 
 
 # Search ---------------------------------------------------------------------------
@@ -104,10 +117,11 @@ class Search(SearchEnglish):
     lang = "en-zh"
     js_splitter_code = f"""
 function splitQuery(query) {{
-  const words = query.match(/[{CHINESE}]+|[\\p{{L}}\\p{{N}}_]+/gu) || [];
-  return words.flatMap(word => {{
-    if (!/^[{CHINESE}]{{2,}}$/.test(word)) return word.match(/[{CHINESE}]|[^{CHINESE}]+/gu);
-    return [...word].slice(1).map((last, i) => [...word][i] + last);
+  const words = query.match(/[{CHINESE}]+|(?:(?![{CHINESE}])[\\p{{L}}\\p{{N}}_])+/gu);
+  return (words || []).flatMap(word => {{
+    const all = [...word];
+    if (all.length === 1 || !/^[{CHINESE}]/.test(word)) return word;
+    return all.slice(1).map((last, i) => all[i] + last);
   }});
 }}
 """
@@ -127,6 +141,7 @@ def setup(app) -> dict:
     app.add_config_value("repository", "", "html")
     app.add_config_value("branch", "main", "html")
     app.add_search_language(Search)
+    app.connect("doctree-read", name_solutions)
     app.connect("doctree-resolved", head_line, priority=600)
     app.connect("html-page-context", context)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

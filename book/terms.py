@@ -27,7 +27,7 @@ def glossary(path: Path) -> list[dict]:
 def names(entry: dict) -> list[str]:
     """Every name that a page may use for an entry, the main one first."""
     english = re.match(r"(.*?)(?: \((.*)\))?$", entry["en"])
-    short = english[2] if english[2] and re.match(r"^[A-Za-z-]+$", english[2]) else None
+    short = english[2] if re.match(r"[\w-]*[A-Z][\w-]*$", english[2] or "") else None
     split = re.split(r" / |、", entry["zh"])
     found = [entry["en"], english[1], short, entry["zh"], *split]
     found += entry.get("also", [])

@@ -9,6 +9,7 @@ import hashlib
 import os
 import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ LOG = VENV / "install.log"  # all that pip said the last time
 
 REASONS = {
     r"No space left on device|Errno 28|Disk quota exceeded": (
-        "The disk is full: .venv needs about 2 GB, or 7 GB with a CUDA build of torch."
+        "The disk is full: .venv needs about 2.5 GB, several more with CUDA."
     ),
     r"connection broken|NewConnectionError|ConnectTimeout|ReadTimeout|Max retries"
     r"|Failed to establish|name resolution|ProxyError|SSLError|IncompleteRead": (
@@ -36,7 +37,7 @@ REASONS = {
         f"{sys.version_info.major}.{sys.version_info.minor} on {platform.platform()}, "
         "or cannot be reached."
     ),
-    r"ERROR: (?P<what>.+)": "pip failed: {what}",
+    r"ERROR: (?P<what>.+)": "The installation failed: {what}",
 }
 
 
@@ -74,8 +75,10 @@ def ready() -> bool:
 
 def usable() -> bool:
     """Can pip go on from the .venv that is here?"""
-    code = "import pip, sys; sys.exit(sys.version_info < (3, 11))"
-    return not UNFINISHED.exists() and runs(code)
+    # Without its pyvenv.cfg, .venv's Python is the system's own: never install there.
+    inside = f"import pip, sys; assert sys.prefix == {str(VENV)!r} != sys.base_prefix"
+    recent = "assert sys.version_info > (3, 11)"
+    return not UNFINISHED.exists() and runs(f"{inside}; {recent}")
 
 
 def reason(output: str) -> str:
@@ -97,7 +100,9 @@ def call(*command: str | Path) -> None:
 
     Raises `Failed` with one sentence if it fails.
     """
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    if VENV.is_dir():
+        UNFINISHED.touch()
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "PIP_REQUIRE_VIRTUALENV": "1"}
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -137,17 +142,18 @@ def make_venv() -> None:
             f"{sys.executable} cannot make virtual environments: install "
             f"python{version}-venv, or name another: make PYTHON=/path/to/python3"
         )
+    base = getattr(sys, "_base_executable", sys.executable)
+    if VENV in Path(base).parents:
+        base = os.path.realpath(base)
     if VENV.exists():
         print(".venv is incomplete: making it anew.")
-    base = getattr(sys, "_base_executable", sys.executable)
+        shutil.rmtree(VENV / "bin", ignore_errors=True)  # cut off from here, unusable
     call(base, "-m", "venv", "--clear", "--without-pip", VENV)
-    UNFINISHED.touch()
     call(PYTHON, "-I", "-m", "ensurepip", "--default-pip")
 
 
 def install() -> None:
     """Install requirements.txt, torch first where an index for it is named."""
-    UNFINISHED.touch()
     pip = [PYTHON, "-I", "-m", "pip", "install", "--no-input", "--progress-bar=off"]
     if index := os.environ.get("TORCH_INDEX"):
         requirements = (ROOT / "requirements.txt").read_text()
@@ -183,4 +189,4 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit("Installation cut off; run make again to finish it.")
     except OSError as error:
-        sys.exit(f"Cannot install into .venv: {error.strerror}: {error.filename}")
+        sys.exit(reason(f"ERROR: {error}"))

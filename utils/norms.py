@@ -8,18 +8,24 @@ import torch
 from torch import Tensor, nn
 
 
+def widened(x: Tensor) -> Tensor:
+    """x in float32 at least: sums and squares of 16-bit numbers lose digits, or all."""
+    return x.float() if x.element_size() < 4 else x
+
+
 def standardise(x: Tensor, axes: tuple[int, ...], eps: float = 1e-5) -> Tensor:
     """Subtract the mean over `axes`, divide by the standard deviation over them.
 
     The variance is the mean squared deviation (divisor n, not n − 1) and eps stands
-    inside the root. Subtracting first keeps the digits when the mean is large.
+    inside the root. Subtracting first keeps the digits where the mean is large.
 
     >>> standardise(torch.tensor([1.0, 3.0]), (0,), eps=0.0)
     tensor([-1.,  1.])
     """
-    centred = x - x.mean(axes, keepdim=True)
+    wide = widened(x)
+    centred = wide - wide.mean(axes, keepdim=True)
     variance = centred.square().mean(axes, keepdim=True)
-    return centred / torch.sqrt(variance + eps)
+    return (centred / torch.sqrt(variance + eps)).to(x.dtype)
 
 
 def affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -41,7 +47,9 @@ def rms_norm(x, weight=None, eps: float = 1e-6) -> Tensor:
 
     Zhang and Sennrich 2019, arXiv 1910.07467, equation 4.
     """
-    return affine(x / torch.sqrt(x.square().mean(-1, keepdim=True) + eps), weight, None)
+    wide = widened(x)
+    rms = torch.sqrt(wide.square().mean(-1, keepdim=True) + eps)
+    return affine((wide / rms).to(x.dtype), weight, None)
 
 
 def instance_norm(x, weight=None, bias=None, eps: float = 1e-5) -> Tensor:

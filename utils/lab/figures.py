@@ -34,7 +34,7 @@ def use_style() -> None:
         {
             "font.family": ["DejaVu Sans", name],
             "figure.figsize": (6.4, 3.0),
-            "figure.dpi": 144,
+            "figure.dpi": 120,
             "savefig.bbox": "tight",
             "figure.constrained_layout.use": True,
             "font.size": 10,

@@ -1,7 +1,9 @@
 """Comparing speed and memory honestly: interleaved, warmed, threads fixed."""
 
+import os
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,17 +86,32 @@ def measure(
     return Timings({n: np.array(s[warmup:]) for n, s in seconds.items()}, threads)
 
 
-def peak_bytes(call: Callable[[], object]) -> int:
-    """The most bytes of tensors that `call()` held at once, beyond those before it.
+@contextmanager
+def _quiet_stderr():
+    """torch's profiler greets on the file descriptor itself, below Python's stderr."""
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+def peak_bytes(call: Callable, *arguments) -> int:
+    """The most bytes of tensors that `call(*arguments)` held at once, beyond before.
 
     Every allocation and release of torch's CPU allocator is counted, so the number is
     exact; memory that Python or NumPy takes is not in it.
     """
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        kept = call()
-    del kept
+    with _quiet_stderr():
+        recorded = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
+        with recorded:
+            kept = call(*arguments)
+        del kept
     events = [
         event
         for event in recorded.profiler.kineto_results.events()

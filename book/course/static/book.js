@@ -22,8 +22,8 @@ menu.addEventListener("click", () => {
   menu.ariaExpanded = root.classList.toggle("menu-open");
 });
 
-for (const code of document.querySelectorAll(".cell_input .highlight, article > section .highlight, article > section section .highlight")) {
-  if (code.closest(".cell_output") || code.querySelector(".copy")) continue;
+for (const code of document.querySelectorAll("article .highlight")) {
+  if (code.closest(".cell_output")) continue;
   const button = document.createElement("button");
   button.className = "copy";
   button.type = "button";
@@ -38,7 +38,7 @@ for (const code of document.querySelectorAll(".cell_input .highlight, article > 
 
 // What scrolls sideways can be reached with the keyboard.
 function reachable() {
-  for (const box of document.querySelectorAll("pre, div.math, .cell_output, .scroll")) {
+  for (const box of document.querySelectorAll("pre, div.math, table, .cell_output")) {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
     else box.removeAttribute("tabindex");
   }

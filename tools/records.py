@@ -1,0 +1,36 @@
+"""Measure again what takes many seeds: writes data/records/*.json, minutes in all.
+
+python tools/records.py [name ...]
+"""
+
+import sys
+import time
+
+import torch
+
+from utils.lab import records
+from utils.toys import learn_to_copy
+
+
+def norms_warmup() -> None:
+    """Post-norm, post-norm with warm-up, pre-norm: last losses over eight seeds."""
+    recipes = {
+        "post-norm": (False, 0),
+        "post-norm, warm-up": (False, 60),
+        "pre-norm": (True, 0),
+    }
+    samples = {
+        name: [sum(learn_to_copy(*recipe, seed)[-10:]) / 10 for seed in range(8)]
+        for name, recipe in recipes.items()
+    }
+    records.write("norms_warmup", samples, ["utils/toys.py"], threads=1)
+
+
+RECORDS = {f.__name__: f for f in [norms_warmup]}
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for name in sys.argv[1:] or RECORDS:
+        start = time.perf_counter()
+        RECORDS[name]()
+        print(f"{time.perf_counter() - start:6.0f} s  data/records/{name}.json")
