@@ -5,6 +5,7 @@ jupyterlab-myst, which carries them as two webpack chunks. The few lines of Java
 below are what webpack's own loader would do with these chunks.
 """
 
+import atexit
 import json
 import re
 import shutil
@@ -54,6 +55,7 @@ def katex() -> MiniRacer:
     """A JavaScript engine with KaTeX in it, as `katex`, and its styles, as `styles`."""
     engine, script = chunk("__renderToDomTree"), chunk("katex-version")
     js = MiniRacer()
+    atexit.register(js.close)  # left open, it can keep Python from ever exiting
     js.eval(LOADER + engine + script)
     name = re.search(r"\{(\d+)\(e,t,r\)\{r\.r\(t\),r\.d\(t,\{ParseError", engine)[1]
     sheet = re.search(r"\{(\d+)\(e,n,t\)\{t\.d\(n,\{A:", script)[1]

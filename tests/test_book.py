@@ -33,13 +33,15 @@ def build(tmp_path_factory):
             shutil.copytree(ROOT / name, folder / name)
         chapters = folder / "chapters"
         chapters.mkdir()
-        front = ("index", "ledger", "documents", "questions", "glossary", "notation")
+        front = "index ledger documents questions glossary notation bibliography"
+        front = front.split()
         for name in front:
-            shutil.copy(ROOT / "chapters" / f"{name}.md", chapters)
-        shutil.copy(ROOT / "chapters" / "bibliography.md", chapters)
+            page = (ROOT / "chapters" / f"{name}.md").read_text(encoding="utf-8")
+            page = re.sub(r"\[(.*?)\]\(\S+\.ipynb\)", r"\1", page)  # not copied
+            (chapters / f"{name}.md").write_text(page, encoding="utf-8")
         for name, text in sources.items():
             (chapters / name).write_text(text, encoding="utf-8")
-        names = [*front[1:], "bibliography", *(name.split(".")[0] for name in sources)]
+        names = [*front[1:], *(name.split(".")[0] for name in sources)]
         book = yaml.safe_load((ROOT / "book.yml").read_text(encoding="utf-8"))
         book["meta"]["repository"] = repository
         book["subtrees"] = [{"entries": [{"file": name} for name in names]}]

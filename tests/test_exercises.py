@@ -1,15 +1,22 @@
 """Every check takes the right answer, and tells two wrong ones apart by hints."""
 
 import inspect
+import math
 
 import pytest
 import torch
 from torch import nn
 
-from utils.exercises import norms as check
+from utils.exercises import learning, norms
 from utils.lab.check import NotYet, exercise, expect_close
 
 RIGHT, WRONG = {}, {}
+CHECKS = {
+    f"{module.__name__.rpartition('.')[2]}.{name}": thing
+    for module in (learning, norms)
+    for name, thing in vars(module).items()
+    if getattr(thing, "is_exercise", False)
+}
 
 
 def right(name):
@@ -20,17 +27,17 @@ def wrong(name):
     return lambda answer: WRONG.setdefault(name, []).append(answer)
 
 
-RIGHT["crowd_sizes"] = {"BN": 1024, "LN": 768, "IN": 128, "GN": 3072}
-WRONG["crowd_sizes"] = [
+RIGHT["norms.crowd_sizes"] = {"BN": 1024, "LN": 768, "IN": 128, "GN": 3072}
+WRONG["norms.crowd_sizes"] = [
     {"BN": 8, "LN": 768, "IN": 128, "GN": 3072},
     {"BN": 1024, "LN": 128, "IN": 128, "GN": 3072},
     {"BN": 1024, "LN": 768, "IN": 768, "GN": 3072},
 ]
-RIGHT["pads_to_zero"] = 1
-WRONG["pads_to_zero"] = [0, 2]
+RIGHT["norms.pads_to_zero"] = 1
+WRONG["norms.pads_to_zero"] = [0, 2]
 LN, RMS = {"shift": True, "stretch": True}, {"shift": False, "stretch": True}
-RIGHT["blind_to"] = {"LN": LN, "RMSNorm": RMS}
-WRONG["blind_to"] = [
+RIGHT["norms.blind_to"] = {"LN": LN, "RMSNorm": RMS}
+WRONG["norms.blind_to"] = [
     {"LN": LN, "RMSNorm": LN},
     {"LN": RMS, "RMSNorm": RMS},
 ]
@@ -40,59 +47,158 @@ def mean(x):
     return x.mean(-1, keepdim=True)
 
 
-@right("layer_norm")
+RIGHT["learning.guessing"] = math.log(21128)
+WRONG["learning.guessing"] = [math.log2(21128), 1 / 21128, -math.log(21128)]
+
+
+@right("learning.softmax")
+def _(z):
+    w = (z - z.amax(-1, keepdim=True)).exp()
+    return w / w.sum(-1, keepdim=True)
+
+
+@wrong("learning.softmax")
+def _(z):
+    return z.exp() / z.exp().sum(-1, keepdim=True)
+
+
+@wrong("learning.softmax")
+def _(z):
+    return z.exp() / z.exp().sum(0)
+
+
+@right("learning.smoothed_gradient")
+def _(z, y, s):
+    K = z.shape[-1]
+    wanted = (1 - s) * torch.eye(K).double()[y] + s / K
+    return (torch.softmax(z, -1) - wanted) / len(z)
+
+
+@wrong("learning.smoothed_gradient")
+def _(z, y, s):
+    K = z.shape[-1]
+    wanted = (1 - s) * torch.eye(K).double()[y] + s / K
+    return torch.softmax(z, -1) - wanted
+
+
+@wrong("learning.smoothed_gradient")
+def _(z, y, s):
+    return (torch.softmax(z, -1) - (1 - s) * torch.eye(z.shape[-1])[y]) / len(z)
+
+
+def gain(a):
+    return 2 / (1 + a * a)
+
+
+RIGHT["norms.leaky_gain"] = gain
+WRONG["norms.leaky_gain"] = [lambda a: 2 / (1 + a), lambda a: gain(a) ** 0.5]
+
+
+def zca(x):
+    values, axes = torch.linalg.eigh(torch.cov(x.T, correction=0))
+    return axes / values.sqrt() @ axes.T
+
+
+@right("norms.whitener")
+def _(x):
+    return lambda rows: (rows - x.mean(0)) @ zca(x)
+
+
+@wrong("norms.whitener")
+def _(x):
+    return lambda rows: (rows - rows.mean(0)) @ zca(x)
+
+
+@wrong("norms.whitener")
+def _(x):
+    return lambda rows: rows @ zca(x)
+
+
+def average(f):
+    """E f(z) for z ~ N(0, 1), by the trapezoidal rule."""
+    z = torch.linspace(-9, 9, 40_001, dtype=torch.double)
+    return torch.trapezoid(f(z) * torch.exp(-z * z / 2), z) / (2 * math.pi) ** 0.5
+
+
+def passed(activation):
+    def squared_slope(z):
+        z = z.clone().requires_grad_()
+        return torch.autograd.grad(activation(z).sum(), z)[0] ** 2
+
+    return average(squared_slope)
+
+
+@right("norms.growth")
+def _(activation):
+    variance = average(lambda z: activation(z) ** 2) - average(activation) ** 2
+    return float((passed(activation) / variance) ** 0.5)
+
+
+@wrong("norms.growth")
+def _(activation):
+    mean_square = average(lambda z: activation(z) ** 2)
+    return float((passed(activation) / mean_square) ** 0.5)
+
+
+@wrong("norms.growth")
+def _(activation):
+    variance = average(lambda z: activation(z) ** 2) - average(activation) ** 2
+    return float(passed(activation) / variance)
+
+
+@right("norms.layer_norm")
 def _(x, weight, bias, eps):
     c = x - mean(x)
     return c / (mean(c * c) + eps).sqrt() * weight + bias
 
 
-@wrong("layer_norm")
+@wrong("norms.layer_norm")
 def _(x, weight, bias, eps):
     return (x - mean(x)) / (x.std(-1, keepdim=True) + eps) * weight + bias
 
 
-@wrong("layer_norm")
+@wrong("norms.layer_norm")
 def _(x, weight, bias, eps):
     c = x - mean(x)
     return c / (mean(c * c) + eps) * weight + bias
 
 
-@wrong("layer_norm")
+@wrong("norms.layer_norm")
 def _(x, weight, bias, eps):
     variance = mean(x * x) - mean(x) ** 2
     return (x - mean(x)) / (variance + eps).sqrt() * weight + bias
 
 
-@right("rms_norm_backward")
+@right("norms.rms_norm_backward")
 def _(x, g, eps):
     r = (mean(x * x) + eps).sqrt()
     return (g - x / r * mean(g * x / r)) / r
 
 
-@wrong("rms_norm_backward")
+@wrong("norms.rms_norm_backward")
 def _(x, g, eps):
     return g / (mean(x * x) + eps).sqrt()
 
 
-@wrong("rms_norm_backward")
+@wrong("norms.rms_norm_backward")
 def _(x, g, eps):
     r = (mean(x * x) + eps).sqrt()
     return (g - mean(g) - x / r * mean(g * x / r)) / r
 
 
-@right("masked_batch_norm")
+@right("norms.masked_batch_norm")
 def _(x, mask, eps):
     rows = x[mask]
     return (x - rows.mean(0)) / (rows.var(0, correction=0) + eps).sqrt()
 
 
-@wrong("masked_batch_norm")
+@wrong("norms.masked_batch_norm")
 def _(x, mask, eps):
     rows = x.reshape(-1, x.shape[-1])
     return (x - rows.mean(0)) / (rows.var(0, correction=0) + eps).sqrt()
 
 
-@wrong("masked_batch_norm")
+@wrong("norms.masked_batch_norm")
 def _(x, mask, eps):
     x0 = x * mask[..., None]
     return (x - x0.mean((0, 1))) / (
@@ -106,87 +212,80 @@ def linear_of(weight, bias):
     return result
 
 
-@right("fold")
+@right("norms.fold")
 def _(linear, bn):
     s = bn.weight / (bn.running_var + bn.eps).sqrt()
     bias = (linear.bias - bn.running_mean) * s + bn.bias
     return linear_of(linear.weight * s[:, None], bias)
 
 
-@wrong("fold")
+@wrong("norms.fold")
 def _(linear, bn):
     s = bn.weight / (bn.running_var + bn.eps).sqrt()
     return linear_of(linear.weight * s[:, None], linear.bias * s + bn.bias)
 
 
-@wrong("fold")
+@wrong("norms.fold")
 def _(linear, bn):
     s = bn.weight / bn.running_var.sqrt()
     bias = (linear.bias - bn.running_mean) * s + bn.bias
     return linear_of(linear.weight * s[:, None], bias)
 
 
-@right("qk_logits")
+@right("norms.qk_logits")
 def _(q, k, g):
     q, k = (g * t / mean(t * t).sqrt() for t in (q, k))
     return q @ k.T / q.shape[-1] ** 0.5
 
 
-@wrong("qk_logits")
+@wrong("norms.qk_logits")
 def _(q, k, g):
     q, k = (t / t.norm(dim=-1, keepdim=True) for t in (q, k))
     return g * g * q @ k.T / q.shape[-1] ** 0.5
 
 
-@wrong("qk_logits")
+@wrong("norms.qk_logits")
 def _(q, k, g):
     q, k = (t / mean(t * t).sqrt() for t in (q, k))
     return g * q @ k.T / q.shape[-1] ** 0.5
 
 
-@right("centre")
+@right("norms.centre")
 def _(linear):
     w, b = linear.weight.detach(), linear.bias.detach()
     return linear_of(w - w.mean(0), b - b.mean())
 
 
-@wrong("centre")
+@wrong("norms.centre")
 def _(linear):
     w, b = linear.weight.detach(), linear.bias.detach()
     return linear_of(w - w.mean(1, keepdim=True), b - b.mean())
 
 
-@wrong("centre")
+@wrong("norms.centre")
 def _(linear):
     w, b = linear.weight.detach(), linear.bias.detach()
     return linear_of(w - w.mean(0), b)
 
 
-NAMES = sorted(
-    name
-    for name, thing in vars(check).items()
-    if getattr(thing, "is_exercise", False) and not name.startswith("_")
-)
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CHECKS)
 def test_the_right_answer_passes(name, capsys):
-    getattr(check, name)(RIGHT[name])
+    CHECKS[name](RIGHT[name])
     assert capsys.readouterr().out.startswith("Right. Checked: ")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CHECKS)
 def test_an_open_exercise_is_no_failure(name, capsys):
-    getattr(check, name)(...)
+    CHECKS[name](...)
     assert "Not answered yet" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CHECKS)
 def test_wrong_answers_get_different_hints(name):
     hints = []
     for answer in WRONG[name]:
         with pytest.raises(NotYet) as caught:
-            getattr(check, name)(answer)
+            CHECKS[name](answer)
         message = str(caught.value)
         hints.append(message.partition("Hint: ")[2])
         source = inspect.getsource(RIGHT[name]) if callable(RIGHT[name]) else "☃"

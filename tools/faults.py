@@ -2,9 +2,9 @@
 
     python tools/faults.py [part of a name ...]
 
-tests/faults/*.yml lists the faults: in `file`, the text `replace`, which must stand there
-once, becomes `with`; then `run` must fail (tests by their pytest ids, or a page by its
-name), and what it prints must hold `says`. Everything happens in copies of the tree.
+tests/faults/*.yml lists the faults: in `file`, the text `replace`, which must stand
+there once, becomes `with`; then `run` must fail (tests by their pytest ids, or a page
+by its name), and what it prints must hold `says`. All happens in copies of the tree.
 """
 
 import os
@@ -31,7 +31,7 @@ def load() -> list[dict]:
     for fault in faults:
         if set(fault) != FIELDS:
             wrong = ", ".join(sorted(set(fault) ^ FIELDS))
-            raise ValueError(f"fault {fault.get('name')!r}: missing or unknown: {wrong}")
+            raise ValueError(f"fault {fault.get('name')!r}: fields {wrong}")
         text = (ROOT / fault["file"]).read_text(encoding="utf-8")
         if (count := text.count(fault["replace"])) != 1:
             place = f"its text stands {count} times in {fault['file']}"

@@ -7,7 +7,9 @@ and outputs that differ only behind ≈ stay as they were, unless --fresh is giv
 """
 
 import argparse
+import base64
 import hashlib
+import io
 import os
 import re
 import sys
@@ -21,6 +23,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from pages import ROOT, all_pages, batch_environment, inputs_hash
+from PIL import Image
 
 MEASURED = re.compile(
     r"[ \t]*≈[ \t]*[-+−]?[\d.]+(?:e[-+]?\d+)?[ \t]*"
@@ -66,6 +69,19 @@ def keep_stored(new, old) -> None:
             a.outputs = b.outputs
 
 
+def slim(notebook) -> None:
+    """Store pictures with 128 colours: a third of the bytes, the same to the eye."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if encoded := output.get("data", {}).get("image/png"):
+                picture = Image.open(io.BytesIO(base64.b64decode(encoded)))
+                small = io.BytesIO()
+                picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(
+                    small, "PNG", optimize=True
+                )
+                output.data["image/png"] = base64.b64encode(small.getvalue()).decode()
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a file completely or not at all."""
     with tempfile.NamedTemporaryFile(
@@ -95,6 +111,7 @@ def run(page: Path, fresh: bool) -> float:
     ).execute()
     seconds = time.perf_counter() - start
     notebook.metadata.pop("language_info", None)
+    slim(notebook)
     if not fresh:
         keep_stored(notebook, old)
     stored = old.metadata.get("course", {}).get("seconds", 0)

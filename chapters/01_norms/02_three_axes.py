@@ -55,6 +55,7 @@ from utils.lab import (
 )
 from utils.lab.figures import plt
 
+# %%
 notes_say("norms-bn-axis", "norms-ln-axis", "norms-in-axis", "norms-bert-ln-is-in")
 
 # %% [markdown]

@@ -53,6 +53,7 @@ from utils.lab import (
 )
 from utils.lab.figures import COLOURS, plt
 
+# %%
 notes_say(
     "norms-ln-variable-length",
     "norms-ln-batch-size",
@@ -278,7 +279,7 @@ print("same outputs in training and evaluation, same state, loaded both ways")
 # values when normalised with its own batch, as in training, and with the statistics of
 # everything, as in evaluation, for batches of different sizes?
 
-# %% mystnb={"figure": {"name": "fig-gap", "caption": "Train–eval gap of BN (masked) at the top of MiniLM: mean absolute difference of a token's values under the statistics of its own batch and under those of all 32 texts, by batch size. A line for whole texts, one for as many tokens drawn singly. LN has no gap."}, "image": {"alt": "Gap against batch size on logarithmic axes. Both lines fall. The line for whole texts lies well above the line for single tokens at every batch size."}}
+# %%
 top = inputs[12].double()
 mean, variance = norms.batch_statistics(top, mask)
 tokens, sizes = top[mask], [1, 2, 4, 8, 16]
@@ -297,6 +298,7 @@ for size in sizes:
     for name, row in zip(gaps, found, strict=True):
         gaps[name].append(row.mean())
 
+# %% mystnb={"figure": {"name": "fig-gap", "caption": "Train–eval gap of BN (masked) at the top of MiniLM: mean absolute difference of a token's values under the statistics of its own batch and under those of all 32 texts, by batch size. A line for whole texts, one for as many tokens drawn singly. LN has no gap."}, "image": {"alt": "Gap against batch size on logarithmic axes. Both lines fall. The line for whole texts lies well above the line for single tokens at every batch size."}}
 figure, ax = plt.subplots()
 for (name, gap), style in zip(gaps.items(), ["o-", "s-"], strict=True):
     ax.loglog(sizes, gap, style, label=name)

@@ -51,6 +51,7 @@ from utils.lab import (
 )
 from utils.lab.figures import plt
 
+# %%
 notes_say("norms-three-kinds")
 
 # %% [markdown]
