@@ -21,7 +21,20 @@
 #
 # and puts them together on pictures of handwritten digits. Every training run in this course
 # is a variation of the last section. You need Python, and what a derivative is.
-#
+
+# %% tags=["hide-input"]
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+from utils import learning
+from utils.exercises import learning as check
+from utils.lab import approx, datasets, figures, show
+from utils.lab.figures import COLOURS, plt
+
+# %% [markdown]
 # ## By hand: three scores
 #
 # A network looks at a picture and gives each of three animals a score (logit): cat
@@ -36,17 +49,6 @@
 # out, by exactly $p - \text{truth}$: cat $0.6 - 0$, dog $0.3 - 1 = -0.7$, hen $0.1 - 0$.
 
 # %%
-import math
-
-import numpy as np
-import torch
-from torch import nn
-
-from utils import learning
-from utils.exercises import learning as check
-from utils.lab import approx, datasets, figures, show
-from utils.lab.figures import COLOURS, plt
-
 z = torch.tensor(
     [[math.log(6), math.log(3), 0.0]], dtype=torch.double, requires_grad=True
 )
@@ -302,7 +304,7 @@ print("after 47 steps the weights agree to 1e-4, without autograd")
 # steps. Too small, and nothing happens in the time we have; too large, and each step jumps over
 # the valley it was meant to enter.
 
-# %% mystnb={"figure": {"name": "fig-rates", "caption": "The same model and data with three learning rates, one pass. Small: a slow fall. Medium: a quick one. Large: the loss jumps far above an even guess."}, "image": {"alt": "Three loss curves on a logarithmic axis over 47 steps. Rate 0.01 falls slowly from 2.3, rate 0.5 falls quickly below 1, rate 50 jumps between 1 and 100."}}
+# %% mystnb={"figure": {"name": "fig-three-rates", "caption": "The same model and data with three learning rates, one pass. Small: a slow fall. Medium: a quick one. Large: the loss jumps far above an even guess."}, "image": {"alt": "Three loss curves on a logarithmic axis over 47 steps. Rate 0.01 falls slowly from 2.3, rate 0.5 falls quickly below 1, rate 50 jumps between 1 and 100."}}
 curves = {}
 for rate in (0.01, 0.5, 50.0):
     torch.manual_seed(0)

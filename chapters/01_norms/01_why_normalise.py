@@ -29,10 +29,7 @@
 # You need the page [learning](../00_tensors/03_learning): softmax, cross-entropy,
 # autograd and one training loop. Variance and covariance will be enough statistics.
 
-# %% [markdown]
-# ## What the notes say
-
-# %%
+# %% tags=["hide-input"]
 import math
 
 import numpy as np
@@ -57,7 +54,11 @@ from utils.lab import (
 from utils.lab.figures import plt
 from utils.norms import batch_norm, layer_norm, whiten
 
-# %%
+# %% [markdown]
+# ## What the notes say
+
+
+# %% tags=["remove-input"]
 notes_say(
     "norms-ics-definition",
     "norms-ics-chinese-name",

@@ -28,10 +28,7 @@
 #
 # You need tensors, mean and variance, and, for the gradient, the chain rule.
 
-# %% [markdown]
-# ## What the notes say
-
-# %%
+# %% tags=["hide-input"]
 import numpy as np
 import torch
 from torch import nn
@@ -55,7 +52,11 @@ from utils.lab import (
 )
 from utils.lab.figures import plt
 
-# %%
+# %% [markdown]
+# ## What the notes say
+
+
+# %% tags=["remove-input"]
 notes_say("norms-bn-axis", "norms-ln-axis", "norms-in-axis", "norms-bert-ln-is-in")
 
 # %% [markdown]

@@ -25,10 +25,7 @@
 # You need [three axes](02_three_axes): BN pools a feature over all tokens of the batch, LN
 # pools a token over its features.
 
-# %% [markdown]
-# ## What the notes say
-
-# %%
+# %% tags=["hide-input"]
 import numpy as np
 import torch
 from torch import nn
@@ -53,7 +50,11 @@ from utils.lab import (
 )
 from utils.lab.figures import COLOURS, plt
 
-# %%
+# %% [markdown]
+# ## What the notes say
+
+
+# %% tags=["remove-input"]
 notes_say(
     "norms-ln-variable-length",
     "norms-ln-batch-size",
