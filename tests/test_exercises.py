@@ -67,6 +67,12 @@ def _(z):
     return z.exp() / z.exp().sum(0)
 
 
+@wrong("learning.softmax")
+def _(z):
+    w = (z - z.max()).exp()
+    return w / w.sum(-1, keepdim=True)
+
+
 @right("learning.smoothed_gradient")
 def _(z, y, s):
     K = z.shape[-1]

@@ -70,7 +70,7 @@ def inputs_hash(page: Path) -> str:
     """A hash of all that a page's outputs follow from.
 
     Its source, the files of `utils` it imports, the data files whose names stand in
-    any of them, the claims it names, and the lock.
+    any of them, the records and claims it names, and the lock.
     """
     files = [page, *sorted(imports(page))]
     texts = {file: file.read_text(encoding="utf-8") for file in files}
@@ -78,6 +78,9 @@ def inputs_hash(page: Path) -> str:
     parts = [f"{f.relative_to(ROOT)}\n{text}" for f, text in texts.items()]
     manifest = json.loads((ROOT / "data/manifest.json").read_text(encoding="utf-8"))
     parts += [f"{n} {digest}" for n, digest in manifest.items() if Path(n).name in code]
+    for record in sorted((ROOT / "data" / "records").glob("*.json")):
+        if record.stem in texts[page]:
+            parts.append(record.read_text(encoding="utf-8"))
     parts += [text for name, text in claim_texts().items() if name in texts[page]]
     parts.append((ROOT / "constraints.txt").read_text(encoding="utf-8"))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

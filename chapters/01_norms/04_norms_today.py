@@ -11,15 +11,15 @@
 #
 # Open the code of a language model of this decade and look for `LayerNorm`. You will
 # probably not find it. You will find a layer that has forgotten the mean, it will stand
-# in another place than in BERT, and there will be two more of it inside attention. Each
-# of the three changes is a line of code, and each has a reason that can be seen in
+# in another place than in BERT, and in some models there are two more of it inside
+# attention. Each of the three changes is a line of code, and each has a reason that can be seen in
 # seconds on a small model. At the end of this page you can
 #
 # - say what RMSNorm drops, what that costs and what it saves, in counted operations;
-# - predict which arrangement of a deep Transformer will train without a warm-up, and
-#   show why, from gradients at step zero;
+# - say how the place of the norm shapes the first gradients of a deep Transformer, and
+#   what that has to do with the learning rate;
 # - bound an attention logit by construction, and say what happens without a bound;
-# - name the normalisation of a dozen models, read from their code and not from memory.
+# - name the normalisation of eleven models, read from their code and not from memory.
 #
 # You need [three axes](02_three_axes) and, for the training runs, the loop of
 # [learning](../00_tensors/03_learning).
@@ -35,7 +35,6 @@ from utils import norms, toys
 from utils.exercises import norms as check
 from utils.lab import (
     approx,
-    close,
     datasets,
     figures,
     notes_say,
@@ -92,10 +91,9 @@ show(norms.rms_norm)
 # Zhang and Sennrich {cite}`zhang2019rms` guessed that the division does the work and the
 # subtraction does not. A guess about trained networks can be checked on a trained
 # network. How much of a token's length does LN remove when it subtracts the mean? For a
-# vector of $D$ features that share is $D\,\overline{x}^2 / \lVert x \rVert^2$; a random
-# direction would have a share of $1/D$.
+# vector of $D$ features that share is $D\,\overline{x}^2 / \lVert x \rVert^2$; a random direction would have a share of $1/D$ on average.
 
-# %% mystnb={"figure": {"name": "fig-mean-share", "caption": "Share of a token's squared length that lies along (1, …, 1), the part which LN removes and RMSNorm keeps, at the input of MiniLM's 13 LayerNorms: median over tokens, and the middle half. The dashed line is what a random direction would have, 1/384."}, "image": {"alt": "Logarithmic plot over 13 modules. The medians lie below the dashed line at 1/384, some of them a hundred times."}}
+# %% mystnb={"figure": {"name": "fig-mean-share", "caption": "Share of a token's squared length that lies along (1, …, 1), the part which LN removes and RMSNorm keeps, at the input of MiniLM's 13 LayerNorms: mean over tokens, and the middle half. The dashed line is the mean share of a random direction, 1/384."}, "image": {"alt": "Logarithmic plot over 13 modules. All means lie below the dashed line at 1/384, some of them more than ten times."}}
 model, tokenizer = pretrained.encoder()
 texts = [sentence.en for sentence in datasets.sentences()]
 batch = tokenizer(texts, padding=True, return_tensors="pt")
@@ -114,22 +112,25 @@ for module in model.modules():
         module.register_forward_hook(note)
 with torch.inference_mode():
     model(**batch)
-low, middle, high = np.quantile(torch.stack(shares), [0.25, 0.5, 0.75], axis=1)
+means = torch.stack(shares).mean(1)  # (13,)
+low, high = np.quantile(torch.stack(shares), [0.25, 0.75], axis=1)
 figure, ax = plt.subplots()
-ax.semilogy(middle, "o-")
+ax.semilogy(means, "o-")
 ax.fill_between(range(13), low, high, alpha=0.25)
 ax.axhline(1 / 384, color="k", ls="--", lw=1)
 ax.set(xlabel="module, from the embeddings upwards", ylabel="share of the mean")
 plt.show()
 
 # %%
-print("largest median share:", approx(middle.max(), 0.0001, 0.05))
+print("largest mean share:", approx(means.max(), 0, 1 / 384), "; 1/384 = 0.0026")
 worst = torch.stack(angles).median(-1).values.min().item()
 print("cosine between RMSNorm and LN, lowest median:", approx(worst, 0.98, 1))
 
 # %% [markdown]
-# A trained LN has hardly anything to subtract; the mean is a direction like any other and
-# the network had no use for it. On such vectors RMSNorm and LN do nearly the same.
+# Here LN has hardly anything to subtract: no more than from random directions. That is one
+# encoder, and it was trained with LN, which deletes the mean, so it could not have used it. But
+# language models that were trained with RMSNorm look the same {cite}`gupta2024geometric`. On such
+# vectors RMSNorm and LN do nearly the same.
 #
 # What is saved? We count, since a clock would tell about this machine. A
 # *dispatch mode* sees every tensor operation that PyTorch executes:
@@ -165,7 +166,7 @@ for f in (norms.layer_norm, norms.rms_norm):
 # versions lose time against the library. A record compares them, forward and backward, one
 # thread; `make bench` takes it again on your machine.
 
-# %% mystnb={"figure": {"name": "fig-bench", "caption": "Time of ours divided by time of torch's, forward and backward, with a 95% interval, for three block sizes (B, L, D), from the record. Left of the line ours is faster."}, "image": {"alt": "Dots with intervals for five layers and three sizes on a logarithmic axis. Layer normalisation lies between two and six; batch and instance normalisation lie below one at the largest size; the others lie between one and three."}}
+# %% mystnb={"figure": {"name": "fig-bench", "caption": "Time of ours divided by time of torch's, forward and backward, with a 95% interval, for three block sizes (B, L, D), from the record. Left of the line ours is faster."}, "image": {"alt": "Dots with intervals for five layers and three sizes on a logarithmic axis. Layer normalisation lies between two and six; batch and instance normalisation lie below one at the largest size; RMS normalisation lies between one and three, group normalisation around one."}}
 speed = records.read("norms_speed")["samples"]
 figure, ax = plt.subplots(figsize=(6.4, 2.8))
 names = list(dict.fromkeys(key.split()[1] for key in speed))
@@ -190,19 +191,35 @@ plt.show()
 
 # %% [markdown]
 # torch has layer normalisation as one fused piece of C++ that reads a row once and never
-# writes the intermediate blocks; ours, line by line, does. RMSNorm is put together from
-# simple operations in torch too, so the two are closer. With BN the table turns for the large block,
-# since torch's layer wants its features on axis 1 and must work across memory, while ours
-# takes them where a Transformer has them, last.
+# writes the intermediate blocks; ours, line by line, does. RMSNorm is put together from simple operations in torch too, so the two are closer. With BN
+# and IN the table turns for the large block, since torch's layers want their features on
+# axis 1 and must work across memory, while ours take them where a Transformer has them, last.
+#
+# The same record holds a warning. How long does torch's RMSNorm take, against torch's LN?
+
+# %%
+for size in ("BERT", "long"):
+    best = {
+        n: min(speed[f"{size} {n}_norm"]["seconds"]["torch"]) for n in ("layer", "rms")
+    }
+    ratio = approx(best["rms"] / best["layer"], 0.5, 5)
+    print(f"{size:5} torch's RMSNorm ÷ torch's LayerNorm: {ratio}")
+
+# %% [markdown]
+# On the processor of the record the layer with *less* to do is the slower one, because it is not
+# fused. Counting says what can be saved; whether it is saved, the implementation decides.
+# On the accelerators for which large models are written, both are fused.
+
 #
 # ## Where it stands: after, or before
 #
 # BERT and the first Transformer {cite}`vaswani2017attention` put the layer **after** the
-# sum, *post-norm* (后归一化). GPT-2 and nearly all since put it **before** each sub-layer,
-# inside the branch, *pre-norm* (前归一化):
+# sum, *post-norm* (后归一化). GPT-2 {cite}`radford2019language` and nearly all large language models since put it **before** each
+# sub-layer, inside the branch, *pre-norm* (前归一化). The sum is the residual connection
+# (残差连接):
 
 # %% mystnb={"figure": {"name": "fig-places", "caption": "One sub-layer f (attention or feed-forward) with its residual connection. Post-norm: the sum is normalised, so every norm stands in the way of the residual path. Pre-norm: only what enters f is normalised, and the residual path runs free from bottom to top."}, "image": {"alt": "Two flow charts. Left, post-norm: x goes to f and around it, they are added, then the norm follows on the main path. Right, pre-norm: x goes through the norm into f; the path around both is untouched."}}
-figure, axes = figures.panels(2, height=1.2)
+figure, axes = figures.panels(2, height=1.4)
 for ax, name in zip(
     axes, ["post-norm: N(x + f(x))", "pre-norm: x + f(N(x))"], strict=True
 ):
@@ -217,15 +234,14 @@ for ax, name in zip(
     for a, b in zip([0.8, 3.1, 4.9, 6.5], [2.1, 3.9, 5.5, 7.6], strict=True):
         figures.arrow(ax, (a, 1), (b, 1))
     plus = stops[1 + labels.index("+")]
-    figures.arrow(ax, (1.2, 1), (plus, 1.35), bend=-0.45)
+    figures.arrow(ax, (1.2, 1), (plus, 1.35), bend=-0.3)
 plt.show()
 
 # %% [markdown]
-# What is the difference? Write $L$ pre-norm layers out: $x_L = x_0 + \sum_l f_l(N(x_l))$. The
-# gradient at $x_0$ contains the gradient at $x_L$ itself, untouched, whatever the layers do.
-# In post-norm there is no such term: on its way down the gradient passes every norm, and
-# we know from [three axes](02_three_axes) that each divides it by a standard deviation,
-# here that of a sum of two terms of similar size, about $\sqrt2$.
+# What is the difference? Call the norm $\nu$ and write $N$ pre-norm layers out:
+# $x_N = x_0 + \sum_{l<N} f_l(\nu(x_l))$. The path *grows*: entries of size about one are added
+# again and again, and the last norm divides the gradient by the standard deviation of their sum.
+# In post-norm each sum is scaled back at once, and nothing divides by the depth.
 #
 # A small language model with both arrangements, 24 layers deep, not trained at all:
 
@@ -239,7 +255,7 @@ show(toys.Layer)
 # %%
 show(toys.copied, toys.copy_loss)
 
-# %% mystnb={"figure": {"name": "fig-gradients", "caption": "Size of the gradient at the feed-forward weights of each layer, before the first step, five initialisations each, relative to the top layer. Post-norm: it shrinks on its way down. Pre-norm: it grows."}, "image": {"alt": "Two bundles of lines over 24 layers on a logarithmic axis, meeting at 1 at the top layer. Towards the bottom the post-norm bundle falls below 1, the pre-norm bundle rises above 1."}}
+# %% mystnb={"figure": {"name": "fig-gradients", "caption": "Size of the gradient at the feed-forward weights of each layer, before the first step, five initialisations each. At the top post-norm's is several times larger; towards the bottom the two come together."}, "image": {"alt": "Two bundles of lines over 24 layers on a logarithmic axis. The post-norm bundle lies between one half and three and rises towards the top layer. The pre-norm bundle falls from about three quarters at the bottom to about one third at the top."}}
 gradients = {}
 for pre in (False, True):
     for seed in range(5):
@@ -247,32 +263,34 @@ for pre in (False, True):
         lm = toys.SmallLM(24, pre)
         toys.copy_loss(lm, toys.copied(np.random.default_rng(seed), 32)).backward()
         sizes = [layer.down.weight.grad.norm().item() for layer in lm.layers]
-        gradients[pre, seed] = np.array(sizes) / sizes[-1]
+        gradients[pre, seed] = np.array(sizes)
 
 figure, ax = plt.subplots()
 for (pre, seed), sizes in gradients.items():
     label = ("pre-norm" if pre else "post-norm") if seed == 0 else None
     ax.semilogy(range(1, 25), sizes, "C0" if pre else "C3", alpha=0.7, label=label)
-ax.set(xlabel="layer", ylabel="gradient ÷ top layer's")
+ax.set(xlabel="layer", ylabel="size of the gradient")
 ax.set_yticks([0.25, 0.5, 1, 2], ["¼", "½", "1", "2"])
 ax.minorticks_off()
 ax.legend()
 plt.show()
 
 # %%
-for pre, (low, high) in {False: (0.1, 0.95), True: (1.2, 10)}.items():
-    ratios = [gradients[pre, seed][0] for seed in range(5)]
-    name = "pre-norm" if pre else "post-norm"
-    print(f"{name:9} bottom ÷ top:", *(approx(r, low, high) for r in ratios))
+post, pre = ([gradients[place, s][-1] for s in range(5)] for place in (False, True))
+print("top layer, post-norm:", *(approx(size, 0.6, 6) for size in post))
+print("top layer, pre-norm: ", *(approx(size, 0.1, 0.8) for size in pre))
+assert min(post) > 1.5 * max(pre)
 
 # %% [markdown]
-# Two arrangements of the same parts, and the gradient leans in opposite directions. Xiong et
-# al. {cite}`xiong2020layer` derive it and find the practical side: in post-norm the *top*
-# layers get large gradients at the start, so the first steps must be small, which is why the
-# original recipe starts with a *warm-up* (预热), a learning rate that rises slowly from zero.
-# Pre-norm does without. Can we see that? Eight layers have to learn copying, with Adam and
-# the same rate, 0.002: post-norm at once, post-norm with a warm-up over half of the
-# steps, pre-norm at once. One seed runs here; a record keeps the last losses of eight.
+# Two arrangements of the same parts, and the layers near the output begin with gradients
+# of different size. Xiong et al. {cite}`xiong2020layer` prove it for the start of training: near
+# the output the gradients of post-norm are large, those of pre-norm shrink with the depth.
+# That offers a reason for the *warm-up* (预热) of the original recipe, a learning rate that rises
+# slowly from zero. The reason is disputed: Adam divides by the gradient's size, and Liu et
+# al. {cite}`liu2020difficulty` find the cause in how far each update moves the output. The
+# symptom is not disputed. Eight layers learn copying, with Adam and the rate 0.002: post-norm
+# at once, post-norm with a warm-up over half of the steps, pre-norm at once. One seed runs
+# here; a record keeps the last losses of eight.
 
 # %% mystnb={"figure": {"name": "fig-warmup", "caption": "Learning to copy with eight layers and one learning rate. Left: one seed, run on this page; the dashed line is guessing, ln 16. Right: the mean of the last ten losses for each of eight seeds, from the record. Post-norm hardly leaves the line, a warm-up gets it going, pre-norm needs none."}, "image": {"alt": "Left, three loss curves over 120 steps: post-norm stays near the dashed line at 2.77, with warm-up it falls part of the way, pre-norm falls to nearly zero. Right, dots for eight seeds: post-norm high, warm-up in between and scattered, pre-norm at zero."}}
 recipes = {
@@ -295,37 +313,52 @@ right.set_xticks(range(3), ["post", "post,\nwarm-up", "pre"])
 plt.show()
 
 # %%
-for name, losses in runs.items():
-    low, high = min(record[name]), max(record[name])
-    here = approx(np.mean(losses[-10:]), 0.5 * low, 1.5 * high)
-    print(
-        f"{name:19} here {here}, recorded {approx(low, 0, 3)} to {approx(high, 0, 3)}"
-    )
+last = {name: np.mean(losses[-10:]) for name, losses in runs.items()}
+for name, loss in last.items():
+    low, high = approx(min(record[name]), 0, 3), approx(max(record[name]), 0, 3)
+    print(f"{name:19} here {approx(loss, 0, 3)}, recorded {low} to {high}")
+assert last["post-norm"] > last["post-norm, warm-up"] + 0.2
+assert last["post-norm, warm-up"] > last["pre-norm"] + 0.5
+slow = record["post-norm, a quarter of the rate, 300 steps"]
+print("post-norm at rate 0.0005, 300 steps:", *(approx(v, 0, 3) for v in sorted(slow)))
 
 # %% [markdown]
-# A toy, and still the textbook picture. It has a reverse side, which the sum above shows
-# too: in pre-norm every layer *adds* to a path that nothing scales
-# back, so the path's values grow with depth, and late layers, whose contribution is of size
-# one, matter less and less. Some models of today therefore normalise on both sides of a
-# sub-layer.
+# At this rate. The last line says what the picture does not: with a quarter of the rate and more
+# steps, post-norm learns to copy as well, without a warm-up. What it loses is the freedom
+# to step fast at the start.
 #
+# Pre-norm has a reverse side. Nothing scales its path back, so the values on it grow, and late
+# layers, whose contribution stays of size one, weigh less and less {cite}`sun2025curse`:
+
+# %%
+torch.manual_seed(0)
+lm, sizes = toys.SmallLM(24, pre=True), []
+for layer in lm.layers:
+    layer.register_forward_hook(lambda m, i, output: sizes.append(output.std().item()))
+with torch.no_grad():
+    lm(toys.copied(np.random.default_rng(0), 32))
+for number in (1, 6, 12, 24):
+    print(f"path after layer {number:2}:", approx(sizes[number - 1], 1, 6))
+assert sizes[23] > 1.5 * sizes[0]
+
+# %% [markdown]
 # ## Inside attention: QK-norm
 #
-# Attention compares a query and a key by their dot product. Nothing bounds it. If training
+# Attention compares a query (查询) and a key (键) by their dot product (点积). Nothing bounds it. If training
 # makes the projections ten times larger, the logits become a hundred times larger, the softmax
 # puts all weight on one token, and its gradient vanishes: attention has *saturated*
-# (饱和). QK-norm {cite}`henry2020qknorm` normalises query and key, each head by itself, before
-# the dot product. With RMSNorm and learned scale $g$ both have at most the length $g\sqrt d$, so
-# by Cauchy and Schwarz
+# (饱和). QK-norm {cite}`henry2020qknorm` gives query and key length one before the product and multiplies
+# by one learned number. Models of today use RMSNorm instead, with learned scales; with a single
+# scale $g$ both have at most the length $g\sqrt d$, so by Cauchy and Schwarz
 #
 # $$
 # \Bigl| \frac{q^\top k}{\sqrt d} \Bigr| \le
 # \frac{g\sqrt d \cdot g\sqrt d}{\sqrt d} = g^2 \sqrt d ,
 # $$ (eq-qk)
 #
-# whatever the projections do.
+# whatever the projections (投影) do. ($g$ itself is learned, but it is one number to watch.)
 
-# %% mystnb={"figure": {"name": "fig-qk", "caption": "Left: the largest attention logit as the query and key projections are scaled up, with and without QK-norm, and the bound g²√d of equation (2). Right: the mean entropy of the attention weights, in units of its maximum. Without the norm, attention saturates."}, "image": {"alt": "Left panel, logarithmic: without the norm the largest logit grows as the square of the scale; with it the line is flat below the dashed bound. Right panel: without the norm the entropy falls from nearly one to nearly zero; with it, it is constant."}}
+# %% mystnb={"figure": {"name": "fig-qk", "caption": "Left: the largest attention logit as the query and key projections are scaled up, with and without QK-norm, and the bound g²√d. Right: the mean entropy (熵) of the attention weights, in units of its maximum. Without the norm, attention saturates."}, "image": {"alt": "Left panel, logarithmic: without the norm the largest logit grows as the square of the scale; with it the line is flat below the dashed bound. Right panel: without the norm the entropy falls from nearly one to nearly zero; with it, it is constant."}}
 generator = np.random.default_rng(0)
 d, L = 16, 32
 x = torch.tensor(generator.normal(size=(L, 64)))
@@ -356,8 +389,9 @@ assert abs(growth / 32**2 - 1) < 1e-9
 print("without, scale 32 makes the logits", 32**2, "times larger")
 
 # %% [markdown]
-# This is not a toy's worry: in a vision model of 22 billion parameters the training broke
-# down when logits exploded, and QK-norm repaired it {cite}`dehghani2023vit22b`.
+# This is not a toy's worry: vision Transformers of about 8 billion parameters diverged when their
+# logits exploded; LayerNorm on queries and keys cured it, and the model could grow to 22 billion
+# {cite}`dehghani2023vit22b`.
 #
 # ## What models carry, read from their code
 #
@@ -399,20 +433,12 @@ with warnings.catch_warnings(), torch.device("meta"):
         built[name] = getattr(transformers, f"{family}Model")(config)
 
 
-def norm_classes(model):
-    """Names of the classes of a model's norm modules: qualified name → class."""
-    kinds = {n: type(m).__name__ for n, m in model.named_modules()}
-    return {
-        n: kind for n, kind in kinds.items() if "Norm" in kind and "Model" not in kind
-    }
-
-
-def kind_of(name):
-    return next(k for k in ("RMSNorm", "BatchNorm", "LayerNorm") if k in name)
+def is_norm(module):
+    return "Norm" in type(module).__name__ and not list(module.children())
 
 
 for name, model in built.items():
-    found = norm_classes(model)
+    found = {n: type(m).__name__ for n, m in model.named_modules() if is_norm(m)}
     classes = ", ".join(sorted(set(found.values())))
     inside = any(n.endswith(("q_norm", "k_norm")) for n in found)
     print(f"{name:18} {len(found):2} × {classes}{' (also on q, k)' if inside else ''}")
@@ -421,44 +447,52 @@ for name, model in built.items():
 # The story is in the column. Batch normalisation is where images are convolved. LayerNorm came
 # with the Transformers and went over to vision. In T5, and in the language models from LLaMA
 # {cite}`touvron2023llama` on, it is RMSNorm, though an encoder of 2024, ModernBERT, keeps LN; T5 calls its own `T5LayerNorm`, but there is no
-# mean in it, as the last check on this page shows. OLMo 2 and Qwen 3 have it on queries and
-# keys. GroupNorm {cite}`wu2018group` lives on in image generators; InstanceNorm we do not meet at all.
+# mean in it, as the last check on this page shows. OLMo 2 and Qwen 3 have it on queries and keys. GroupNorm {cite}`wu2018group` lives on in image generators; InstanceNorm we do not meet at all.
 #
-# That dates the last claim. "The common normalisation layers are BN, LN and IN" was a fair
-# list in 2017. All five of ours, once more, equal torch's to twelve digits, and the
-# list is not theirs any more:
+# That dates the claim. "The common normalisation layers are BN, LN and IN" was a fair list in
+# 2017. We ask the eleven models, and a class that is not torch's own we ask not for its name but
+# for what it does: is it blind to a shift of all features, as LN is?
+
 
 # %%
-F = nn.functional
-x = torch.tensor(np.random.default_rng(7).normal(size=(4, 7, 16)))
-turned = x.transpose(1, 2)  # (B, D, L)
-library = {
-    "batch": F.batch_norm(turned, None, None, training=True).transpose(1, 2),
-    "layer": F.layer_norm(x, (16,)),
-    "instance": F.instance_norm(turned).transpose(1, 2),
-    "group": F.group_norm(turned, 4).transpose(1, 2),
-    "rms": F.rms_norm(x, (16,), eps=1e-6),
-}
+def what_it_computes(module):
+    """The kind of a norm module; one that is not torch's own is fed and watched."""
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return "BatchNorm"
+    if isinstance(module, nn.LayerNorm):
+        return "LayerNorm"
+    module = module.to_empty(device="cpu")
+    nn.init.ones_(module.weight)
+    x = torch.linspace(-1, 1, len(module.weight))
+    moved = (module(x + 10) - module(x)).abs().max()
+    return "RMSNorm" if moved > 0.1 else "LayerNorm"
+
+
 kinds = {
-    name: {kind_of(c) for c in norm_classes(m).values()} for name, m in built.items()
+    name: {what_it_computes(m) for m in model.modules() if is_norm(m)}
+    for name, model in built.items()
 }
+for name, found in kinds.items():
+    print(f"{name:18} {', '.join(sorted(found))}")
+
+# %%
 settle(
     "norms-three-kinds",
-    close(norms.batch_norm(x), library["batch"], 1e-12),
-    close(norms.layer_norm(x), library["layer"], 1e-12),
-    close(norms.instance_norm(x), library["instance"], 1e-12),
-    close(norms.group_norm(x, 4), library["group"], 1e-12),
-    close(norms.rms_norm(x), library["rms"], 1e-12),
+    same(set().union(*kinds.values()), {"BatchNorm", "LayerNorm", "RMSNorm"}),
     same(kinds["LLaMA (2023)"], {"RMSNorm"}),
     same(kinds["Qwen 3 (2025)"], {"RMSNorm"}),
+    same(kinds["T5 (2019)"], {"RMSNorm"}),
     same(kinds["BERT (2018)"], {"LayerNorm"}),
+    same(kinds["ResNet (2015)"], {"BatchNorm"}),
+    note="InstanceNorm is in none of the eleven, RMSNorm in five",
 )
 
 # %% [markdown]
-# GroupNorm, by the way, is the dial between two others: one group is a whole text, as many
-# groups as features is instance normalisation.
+# GroupNorm, by the way, is a dial: with one group it pools a whole text, with as many groups as
+# features it is instance normalisation.
 
 # %%
+x = torch.tensor(np.random.default_rng(7).normal(size=(4, 7, 16)))
 assert torch.equal(norms.group_norm(x, 16), norms.instance_norm(x))
 whole = norms.standardise(x, (1, 2))
 assert (norms.group_norm(x, 1) - whole).abs().max() < 1e-12
@@ -467,9 +501,9 @@ print("G = D: InstanceNorm; G = 1: one mean for a whole text")
 # %% [markdown]
 # ## Where people go wrong
 #
-# **The scale that starts at zero.** Gemma's RMSNorm multiplies by $1 + w$ and not by $w$; its
-# checkpoints hold values around zero. Loaded into an ordinary RMSNorm they run without
-# an error and silence the model. The library's own classes, beside ours:
+# **The scale that starts at zero.** Gemma's RMSNorm multiplies by $1 + w$ and not by $w$, and $w$
+# starts at zero. Loaded into an ordinary RMSNorm, every scale is one too small, without an
+# error. The library's own classes, beside ours:
 
 # %%
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
@@ -483,12 +517,10 @@ for layer, scale in [
     (Gemma2RMSNorm(16), 1 + weight),
 ]:
     layer.weight.data = weight.clone()
-    gap = (layer(x) - norms.rms_norm(x, scale)).abs().max()
-    wrong = (layer(x) - norms.rms_norm(x, weight)).abs().max()
-    name = type(layer).__name__
-    assert gap < 1e-5
-    print(f"{name:14} ours with the right scale: < 1e-5; with w: off by", end=" ")
-    print(approx(wrong.item(), 0, 5))
+    assert (layer(x) - norms.rms_norm(x, scale)).abs().max() < 1e-5
+    print(f"{type(layer).__name__:14} equals ours, with the right scale, to 1e-5")
+off = (layer(x) - norms.rms_norm(x, weight)).abs().max().item()
+print("Gemma's, read as w instead of 1 + w, is off by", approx(off, 1, 5))
 
 # %% [markdown]
 # **Squares in 16 bits.** A float16 number ends at 65,504, so a square overflows from 256 on. An
@@ -563,12 +595,18 @@ def centre(linear):
 check.centre(centre)
 
 # %% [markdown]
+# A rotation $Q$ keeps the length of a vector, so $\operatorname{RMSNorm}(Qx) =
+# Q\operatorname{RMSNorm}(x)$, and $Q$ can be hidden in the weights on both sides. LN subtracts along
+# $(1, \dots, 1)$, and a rotation moves that direction.
+#
 # ## In short
 #
-# RMSNorm is LN without the mean; trained networks hardly use the mean, and leaving it out saves
-# a reduction and a pass over memory. Where the norm stands decides how gradients travel at the
-# start: post-norm weakens them on the way down and asks for a warm-up, pre-norm leaves the residual
-# path free. On queries and keys the norm bounds every attention logit by construction. The
-# models of today carry RMSNorm, before the sub-layers or on both sides, and often inside attention.
+# RMSNorm is LN without the mean; in the encoder that we looked at there was hardly a mean
+# to remove, and leaving it out saves a reduction, where the implementation lets it. Where
+# the norm stands decides how large the first gradients are: post-norm's are large near the
+# output, and it asks for a warm-up or a smaller rate; pre-norm leaves the residual path free,
+# which then grows. On queries and keys a norm bounds every attention logit, for a given scale.
+# Language models of today carry RMSNorm, before the sub-layers, after them inside the branch
+# (OLMo 2), or on both sides (Gemma 2).
 #
 # This chapter followed one operation. Where to look a claim up: [the ledger](../ledger).

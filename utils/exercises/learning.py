@@ -17,9 +17,10 @@ def _scores(seed: int = 0, shape: tuple[int, ...] = (4, 6)):
 def guessing(answer):
     """the loss of an even guess among 21,128 words, to four digits."""
     count = 21128
-    number = isinstance(answer, int | float)
-    said = f"You returned {answer!r}."
-    expect(number, said, "a number", "Use math.log.")
+    try:
+        answer = float(answer)
+    except (TypeError, ValueError):
+        expect(False, f"You returned {answer!r}.", "a number", "Use math.log.")
     slips = {
         "Natural logarithm: the loss is counted in nats, not in bits.": math.log2(
             count
@@ -57,6 +58,9 @@ def softmax(answer):
     expect(finite, said, "the same probabilities", hint)
     hint = "A shift of all scores must change nothing."
     expect_close("softmax(z + 1000)", large, torch.softmax(z, -1), {}, hint)
+    rows = z + torch.tensor([[0.0], [1000], [-1000], [500]])
+    hint = "Each row needs its own largest score: axis −1, keepdim=True."
+    expect_close("softmax of uneven rows", answer(rows), torch.softmax(z, -1), {}, hint)
 
 
 @exercise
