@@ -405,6 +405,7 @@ def train(norm, batches, seed, texts=3200, size=16):
         return (net.eval()(ids).argmax(-1) == topic).double().mean().item()
 
 
+# %%
 kinds = ["mixed", "one topic each"]
 accuracy = {
     (norm, kind): [train(norm, kind, seed) for seed in (0, 1)]

@@ -166,7 +166,7 @@ for f in (norms.layer_norm, norms.rms_norm):
 # versions lose time against the library. A record compares them, forward and backward, one
 # thread; `make bench` takes it again on your machine.
 
-# %% mystnb={"figure": {"name": "fig-bench", "caption": "Time of ours divided by time of torch's, forward and backward, with a 95% interval, for three block sizes (B, L, D), from the record. Left of the line ours is faster."}, "image": {"alt": "Dots with intervals for five layers and three sizes on a logarithmic axis. Layer normalisation lies between two and six; batch and instance normalisation lie below one at the largest size; RMS normalisation lies between one and three, group normalisation around one."}}
+# %% mystnb={"figure": {"name": "fig-bench", "caption": "Time of ours divided by time of torch's, forward and backward, with a 95% interval, for three block sizes (B, L, D), from the record. Left of the line ours is faster."}, "image": {"alt": "Dots with intervals for five layers and three sizes on a logarithmic axis. Layer normalisation lies between two and six; batch and instance normalisation lie below one at the largest size; RMS normalisation lies between one and three, group normalisation between two and just below one."}}
 speed = records.read("norms_speed")["samples"]
 figure, ax = plt.subplots(figsize=(6.4, 2.8))
 names = list(dict.fromkeys(key.split()[1] for key in speed))
