@@ -497,7 +497,7 @@ plt.show()
 
 # %%
 def skewness(x):
-    """Mean cubed deviation over the last axis, in standard deviations: (..., D) → (...)."""
+    """Mean cube of the standardised entries of the last axis: (..., D) → (...)."""
     centred = x - x.mean(-1, keepdim=True)
     return centred.pow(3).mean(-1) / centred.square().mean(-1).pow(1.5)
 
