@@ -59,7 +59,7 @@ faults: install ## break the code in small ways; each must turn a test red
 .PHONY: shake
 shake: install ## execute every page as a lesser processor would, and compare
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE \
-	  OMP_NUM_THREADS=2 $(PYTEST) chapters
+	  OMP_NUM_THREADS=2 $(PYTEST) -n 0 chapters
 
 .PHONY: records
 records: install ## measure again what takes many seeds or minutes

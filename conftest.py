@@ -9,6 +9,7 @@ from pages import batch_environment
 os.environ.update(batch_environment())
 
 BUDGET, FACTOR = 60, 4  # seconds for a page; a test fails at four times that
+SHAKEN = "ATEN_CPU_CAPABILITY" in os.environ  # `make shake` slows pages on purpose
 
 
 def page_seconds(stats: dict) -> Counter:
@@ -36,7 +37,8 @@ def pytest_terminal_summary(terminalreporter, config):
     over, failed = verdicts(seconds)
     terminalreporter.section("slowest pages")
     for page, s in seconds.most_common(10):
-        mark = "FAILED" if page in failed else "over budget" if page in over else ""
+        mark = "over budget" if page in over else ""
+        mark = "FAILED" if page in failed and not SHAKEN else mark
         terminalreporter.line(f"{s:6.1f} s  {page}  {mark}".rstrip())
-    if failed:
+    if failed and not SHAKEN:
         terminalreporter._session.exitstatus = pytest.ExitCode.TESTS_FAILED

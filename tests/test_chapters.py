@@ -3,7 +3,9 @@
 import ast
 import inspect
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -15,6 +17,7 @@ import nbformat
 import pages
 import pytest
 import run
+from jupytext.cli import jupytext as jupytext_cli
 from jupytext.compare import compare_notebooks
 
 from utils.lab.claims import ledger
@@ -85,6 +88,19 @@ def test_pair_is_in_step(page):
         notebook(page),
         fmt="py:percent",
         compare_outputs=False,
+    )
+
+
+@each_page
+def test_saving_in_jupyterlab_changes_nothing(page, tmp_path):
+    """What jupytext writes when the notebook is saved is the source as it stands."""
+    shutil.copy(page.parent.parent / "jupytext.toml", tmp_path)
+    shutil.copy(page, tmp_path)
+    twin = shutil.copy(page.with_suffix(".ipynb"), tmp_path)
+    os.utime(twin, (4e9, 4e9))  # as if saved later than the source
+    jupytext_cli(["--quiet", "--sync", str(twin)])
+    assert (tmp_path / page.name).read_text(encoding="utf-8") == page.read_text(
+        encoding="utf-8"
     )
 
 

@@ -77,7 +77,7 @@ print("gradient     ", [round(v, 6) for v in z.grad[0].tolist()])
 # denominator by $e^c$. Doubling all of them does matter: it sharpens. That knob has a
 # name, *temperature* (温度), and language models are sampled with it: $p = \operatorname{softmax}(z/T)$.
 
-# %% mystnb={"figure": {"name": "fig-temperature", "caption": "The same five scores through softmax at four temperatures. Cold makes a choice, hot makes no difference."}, "image": {"alt": "Four bar charts of five probabilities. At T = 0.25 one bar holds nearly everything; at T = 1 they fall off; at T = 10 all five are nearly equal."}}
+# %% mystnb={"figure": {"caption": "The same five scores through softmax at four temperatures. Cold makes a choice, hot makes no difference.", "name": "fig-temperature"}, "image": {"alt": "Four bar charts of five probabilities. At T = 0.25 one bar holds nearly everything; at T = 1 they fall off; at T = 10 all five are nearly equal."}}
 scores = torch.tensor([3.0, 2.0, 1.5, 0.0, -1.0])
 figure, axes = figures.panels(4, height=2.0, sharey=True)
 for ax, T in zip(axes, (0.25, 1, 3, 10), strict=True):
@@ -111,7 +111,7 @@ show(learning.softmax)
 # loss $\ln K$. That is 2.303 for ten digits. **A training curve that stays at $\ln K$ has
 # learnt nothing**, and one that starts far above it has begun with confident nonsense.
 
-# %% mystnb={"figure": {"name": "fig-surprise", "caption": "The loss of one example against the probability given to the right class. Dashed: an even guess among ten classes, ln 10."}, "image": {"alt": "A falling curve, very steep near zero, reaching 0 at probability 1. A dashed horizontal line at 2.3 crosses it at probability one tenth."}}
+# %% mystnb={"figure": {"caption": "The loss of one example against the probability given to the right class. Dashed: an even guess among ten classes, ln 10.", "name": "fig-surprise"}, "image": {"alt": "A falling curve, very steep near zero, reaching 0 at probability 1. A dashed horizontal line at 2.3 crosses it at probability one tenth."}}
 figure, ax = plt.subplots(figsize=(6.4, 2.4))
 grid = np.linspace(0.003, 1, 400)
 ax.plot(grid, -np.log(grid), label="−ln p")
@@ -162,7 +162,7 @@ print("equals torch's cross_entropy, and its gradient is (p − truth) / B, to 1
 # two runs of the network for each number. It is also less exact than it looks: for a large $h$
 # the curve bends away, for a small one the difference drowns in rounding.
 
-# %% mystnb={"figure": {"name": "fig-nudge", "caption": "Error of a derivative by nudging, (f(x+h) − f(x−h)) / 2h, for f = exp at x = 1 in float64, against the nudge h. Neither a small nor a large nudge is right, and even the best one loses several of the sixteen digits."}, "image": {"alt": "A V-shaped curve on two logarithmic axes. The error falls as h shrinks from 1 to about one hundred-thousandth and then rises again as h shrinks further."}}
+# %% mystnb={"figure": {"caption": "Error of a derivative by nudging, (f(x+h) \u2212 f(x\u2212h)) / 2h, for f = exp at x = 1 in float64, against the nudge h. Neither a small nor a large nudge is right, and even the best one loses several of the sixteen digits.", "name": "fig-nudge"}, "image": {"alt": "A V-shaped curve on two logarithmic axes. The error falls as h shrinks from 1 to about one hundred-thousandth and then rises again as h shrinks further."}}
 nudges = np.logspace(-14, 0, 57)
 errors = np.abs((np.exp(1 + nudges) - np.exp(1 - nudges)) / (2 * nudges) - math.e)
 figure, ax = plt.subplots(figsize=(6.4, 2.4))
@@ -180,7 +180,7 @@ print("smallest error", approx(errors.min(), 0, 1e-9), "at h", approx(best, 1e-7
 # everything made from it, of *that thing's gradient times the slope between them*. Here
 # it is for the dog: $\ell = \ln(e^{z_1} + e^{z_2} + e^{z_3}) - z_2$.
 
-# %% mystnb={"figure": {"name": "fig-graph", "caption": "The loss of the hand example as a graph. In each box its value, and in red the gradient that flows back to it. The dog's score feeds two boxes, and its gradient is the sum of what comes back from both: 0.3 − 1 = −0.7."}, "image": {"alt": "A graph from left to right. Three scores feed exponentials 6, 3 and 1, these a sum of 10, then its logarithm, then the loss 1.2. The dog's score also goes directly to the loss. Gradients 0.6, −0.7 and 0.1 stand at the scores."}}
+# %% mystnb={"figure": {"caption": "The loss of the hand example as a graph. In each box its value, and in red the gradient that flows back to it. The dog's score feeds two boxes, and its gradient is the sum of what comes back from both: 0.3 \u2212 1 = \u22120.7.", "name": "fig-graph"}, "image": {"alt": "A graph from left to right. Three scores feed exponentials 6, 3 and 1, these a sum of 10, then its logarithm, then the loss 1.2. The dog's score also goes directly to the loss. Gradients 0.6, \u22120.7 and 0.1 stand at the scores."}}
 figure, ax = plt.subplots(figsize=(6.4, 3.4))
 figures.canvas(ax, 12.4, 6.6)
 red = {"color": COLOURS["vermilion"], "ha": "center"}
@@ -262,7 +262,7 @@ torch.manual_seed(0)
 linear = nn.Linear(64, 10)
 losses = train(linear, torch.optim.SGD(linear.parameters(), lr=0.5), epochs=10)
 
-# %% mystnb={"figure": {"name": "fig-loop", "caption": "Left: the loss, step by step; it starts at an even guess, ln 10, and each dot is another small batch, hence the noise. Right: what was learnt, the ten rows of W as pictures; dark blue pixels speak against a digit, yellow ones for it."}, "image": {"alt": "Left, a noisy curve that falls from 2.3 to about 0.2. Right, ten small pictures of weights in which the shapes of the digits 0 to 9 can be guessed."}}
+# %% mystnb={"figure": {"caption": "Left: the loss, step by step; it starts at an even guess, ln 10, and each dot is another small batch, hence the noise. Right: what was learnt, the ten rows of W as pictures; dark blue pixels speak against a digit, yellow ones for it.", "name": "fig-loop"}, "image": {"alt": "Left, a noisy curve that falls from 2.3 to about 0.2. Right, ten small pictures of weights in which the shapes of the digits 0 to 9 can be guessed."}}
 seats = plt.figure(figsize=(6.4, 2.6)).subplot_mosaic("LLLLL01234;LLLLL56789")
 seats["L"].plot(losses, ".", markersize=3)
 seats["L"].axhline(math.log(10), color="k", ls="--", lw=1)
@@ -307,7 +307,7 @@ print("after 47 steps the weights agree to 1e-4, without autograd")
 # steps. Too small, and nothing happens in the time we have; too large, and each step jumps over
 # the valley it was meant to enter.
 
-# %% mystnb={"figure": {"name": "fig-three-rates", "caption": "The same model and data with three learning rates, one pass. Small: a slow fall. Medium: a quick one. Large: the loss jumps, mostly far above an even guess."}, "image": {"alt": "Three loss curves on a logarithmic axis over 47 steps. Rate 0.01 falls slowly from 2.3, rate 0.5 falls quickly below 1, rate 50 jumps between 0.2 and 200."}}
+# %% mystnb={"figure": {"caption": "The same model and data with three learning rates, one pass. Small: a slow fall. Medium: a quick one. Large: the loss jumps, mostly far above an even guess.", "name": "fig-three-rates"}, "image": {"alt": "Three loss curves on a logarithmic axis over 47 steps. Rate 0.01 falls slowly from 2.3, rate 0.5 falls quickly below 1, rate 50 jumps between 0.2 and 200."}}
 curves, models = {}, {}
 for rate in (0.01, 0.5, 50.0):
     torch.manual_seed(0)

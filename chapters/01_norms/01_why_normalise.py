@@ -109,7 +109,7 @@ for shift in (0, 5, 10):
 # neuron; it is only being asked on the flat part of its curve, its **saturated** region
 # ({term}`饱和 <saturation>`). The same with a whole cloud of inputs:
 
-# %% mystnb={"figure": {"name": "fig-saturation", "caption": "A cloud of inputs (grey) slides over the sigmoid (blue). The orange curve is the slope, which multiplies the gradient. Dots: the slope that each of 25 examples gets."}, "image": {"alt": "Four panels. The grey cloud stands at 0, 2.5, 5 and 10. The slope is a bump around zero; at 0 the cloud lies under it, at 5 it lies almost outside, at 10 all dots lie on the axis."}}
+# %% mystnb={"figure": {"caption": "A cloud of inputs (grey) slides over the sigmoid (blue). The orange curve is the slope, which multiplies the gradient. Dots: the slope that each of 25 examples gets.", "name": "fig-saturation"}, "image": {"alt": "Four panels. The grey cloud stands at 0, 2.5, 5 and 10. The slope is a bump around zero; at 0 the cloud lies under it, at 5 it lies almost outside, at 10 all dots lie on the axis."}}
 cloud = np.random.default_rng(0).standard_normal(1000)
 grid = np.linspace(-6, 14, 400)
 figure, axes = figures.panels(4, height=2.0, sharey=True)
@@ -304,7 +304,7 @@ for name, run in [("trained", losses), ("half frozen", losses_frozen)]:
     )
 
 
-# %% mystnb={"figure": {"name": "fig-two-axes", "caption": "What the layers hand up, on the same 256 digits. Left: the depth axis, all eight layers before the first step. Middle: the time axis, layer 4 as training goes on. Right: layer 4 again, with layers 1 to 4 frozen."}, "image": {"alt": "Three stacks of density curves. On the left they grow narrower from layer 1 to layer 8. In the middle, over training steps, a bell widens into a flat plateau. On the right all curves are the same."}}
+# %% mystnb={"figure": {"caption": "What the layers hand up, on the same 256 digits. Left: the depth axis, all eight layers before the first step. Middle: the time axis, layer 4 as training goes on. Right: layer 4 again, with layers 1 to 4 frozen.", "name": "fig-two-axes"}, "image": {"alt": "Three stacks of density curves. On the left they grow narrower from layer 1 to layer 8. In the middle, over training steps, a bell widens into a flat plateau. On the right all curves are the same."}}
 def ridges(ax, samples, names, title):
     """One density curve per sample, stacked upwards."""
     for level, sample in enumerate(samples):
@@ -329,7 +329,7 @@ figures.digest("layer 4 over time", frames[:, 3])
 # The middle one is internal covariate shift, as layer 5 suffers it. In the right one it
 # is gone. Both axes in one chart, layers upwards and time to the right:
 
-# %% mystnb={"figure": {"name": "fig-heat-axes", "caption": "Mean standard deviation of a unit on the probe, by layer (upwards) and step (to the right). Up a column runs the depth axis, along a row the time axis."}, "image": {"alt": "Two heat maps of 8 layers by 300 steps. On the left every row grows brighter with time, the upper ones most. On the right the rows of layers 1 to 4 keep one colour throughout, but differ from each other."}}
+# %% mystnb={"figure": {"caption": "Mean standard deviation of a unit on the probe, by layer (upwards) and step (to the right). Up a column runs the depth axis, along a row the time axis.", "name": "fig-heat-axes"}, "image": {"alt": "Two heat maps of 8 layers by 300 steps. On the left every row grows brighter with time, the upper ones most. On the right the rows of layers 1 to 4 keep one colour throughout, but differ from each other."}}
 figure, axes = figures.panels(2, height=2.4, sharey=True)
 pairs = [("trained", film), ("layers 1–4 frozen", film_frozen)]
 for ax, (title, run) in zip(axes, pairs, strict=True):
@@ -470,11 +470,11 @@ def plot_by_depth(part, label, corner):
     plt.show()
 
 
-# %% mystnb={"figure": {"name": "fig-signal-depth", "caption": "The signal on its way up: standard deviation of the layer outputs, by depth, before any training. Dashed, with LN after the activation: three lines on top of each other at 1. The lines of small weights leave the picture and go on falling."}, "image": {"alt": "Logarithmic plots for tanh and ReLU. The lines of small weights fall out of the picture by layer 25. Xavier with ReLU falls to ten to the minus eight, with tanh slowly to a tenth. He stays near one. All dashed lines are flat at one."}}
+# %% mystnb={"figure": {"caption": "The signal on its way up: standard deviation of the layer outputs, by depth, before any training. Dashed, with LN after the activation: three lines on top of each other at 1. The lines of small weights leave the picture and go on falling.", "name": "fig-signal-depth"}, "image": {"alt": "Logarithmic plots for tanh and ReLU. The lines of small weights fall out of the picture by layer 25. Xavier with ReLU falls to ten to the minus eight, with tanh slowly to a tenth. He stays near one. All dashed lines are flat at one."}}
 plot_by_depth(0, "standard deviation", "lower right")
 figures.digest("standard deviations", [run[0] for run in depth_runs.values()])
 
-# %% mystnb={"figure": {"name": "fig-gradient-depth", "caption": "The gradient on its way down, read from right to left: it starts with size 1 at layer 50. With LN it never shrinks: it grows towards the bottom, except under tanh with small weights."}, "image": {"alt": "Logarithmic plots for tanh and ReLU. With small weights the gradient falls out of the picture half-way down. With He it stays near one for ReLU. Dashed lines with LN stay at one or rise from one at layer 50 to at most ten to the five at layer 1."}}
+# %% mystnb={"figure": {"caption": "The gradient on its way down, read from right to left: it starts with size 1 at layer 50. With LN it never shrinks: it grows towards the bottom, except under tanh with small weights.", "name": "fig-gradient-depth"}, "image": {"alt": "Logarithmic plots for tanh and ReLU. With small weights the gradient falls out of the picture half-way down. With He it stays near one for ReLU. Dashed lines with LN stay at one or rise from one at layer 50 to at most ten to the five at layer 1."}}
 plot_by_depth(1, "size of the gradient", "lower left")
 figures.digest("gradient sizes", [run[1] for run in depth_runs.values()])
 
@@ -569,7 +569,7 @@ ours, theirs = whiten(raw, "pca").flip(1), library_pca * math.sqrt(400 / 399)
 assert (ours.abs() - theirs.abs()).abs().max() < 1e-9
 print("batch_norm and whiten agree with torch and scikit-learn")
 
-# %% mystnb={"figure": {"name": "fig-whitening", "caption": "The same 400 examples raw, after batch normalisation, after PCA whitening and after ZCA whitening; three of them marked. BN moves and stretches along the axes, so the ellipse stays an ellipse. Whitening makes a disc; ZCA turns back, and keeps the examples as near as whitening can."}, "image": {"alt": "Four scatter plots. Raw: a long tilted ellipse away from the origin. BN: a centred, still tilted narrow ellipse. PCA and ZCA: round clouds; in ZCA the three marked points keep their order from left to right, in PCA they are turned."}}
+# %% mystnb={"figure": {"caption": "The same 400 examples raw, after batch normalisation, after PCA whitening and after ZCA whitening; three of them marked. BN moves and stretches along the axes, so the ellipse stays an ellipse. Whitening makes a disc; ZCA turns back, and keeps the examples as near as whitening can.", "name": "fig-whitening"}, "image": {"alt": "Four scatter plots. Raw: a long tilted ellipse away from the origin. BN: a centred, still tilted narrow ellipse. PCA and ZCA: round clouds; in ZCA the three marked points keep their order from left to right, in PCA they are turned."}}
 clouds = {
     "raw": raw,
     "BN": batch_norm(raw, eps=0),
@@ -698,7 +698,7 @@ limit = {
     for key, run in ends.items()
 }
 
-# %% mystnb={"figure": {"name": "fig-rates", "caption": "Final loss by learning rate, two seeds each. Below the dotted line (0.5) we say that a rate works; 2.3 is guessing; 100 stands for divergence."}, "image": {"alt": "Log-log plot. The plain network works up to a rate between 0.1 and 0.3; beyond, its loss rises to 100, divergence. With BN the loss stays below the line up to a rate of 3 and fails at 10."}}
+# %% mystnb={"figure": {"caption": "Final loss by learning rate, two seeds each. Below the dotted line (0.5) we say that a rate works; 2.3 is guessing; 100 stands for divergence.", "name": "fig-rates"}, "image": {"alt": "Log-log plot. The plain network works up to a rate between 0.1 and 0.3; beyond, its loss rises to 100, divergence. With BN the loss stays below the line up to a rate of 3 and fails at 10."}}
 figure, ax = plt.subplots()
 for (kind, seed), run in ends.items():
     colour = figures.COLOURS["vermilion" if kind == "plain" else "blue"]
@@ -763,7 +763,7 @@ def after_one_step(norm, sizes, alone=None):
 sizes = (0.0, 0.1, 0.3, 1.0, 3.0)
 one_step = {kind: after_one_step(norm, sizes) for kind, norm in kinds.items()}
 
-# %% mystnb={"figure": {"name": "fig-one-step", "caption": "Size of the numbers in every layer after one single step along the gradient, for five step sizes. Without BN a large step is amplified by every layer; with BN it is not."}, "image": {"alt": "Two logarithmic panels over eight layers. Plain: the line for step size 3 climbs from about 2 in layer 1 to hundreds in layer 8, that for 1 to about 20. BN: all five lines lie flat just below one."}}
+# %% mystnb={"figure": {"caption": "Size of the numbers in every layer after one single step along the gradient, for five step sizes. Without BN a large step is amplified by every layer; with BN it is not.", "name": "fig-one-step"}, "image": {"alt": "Two logarithmic panels over eight layers. Plain: the line for step size 3 climbs from about 2 in layer 1 to hundreds in layer 8, that for 1 to about 20. BN: all five lines lie flat just below one."}}
 figure, axes = figures.panels(2, height=2.6, sharey=True)
 for ax, (kind, found) in zip(axes, one_step.items(), strict=True):
     for size, line, shade in zip(sizes, found, np.linspace(0, 0.9, 5), strict=True):
@@ -905,7 +905,7 @@ for kind, norm in contest.items():
         curve, film_seen, _ = filmed(model, rate=0.5, seed=seed)
         curves[kind, seed], drifts[kind, seed] = curve, drift(film_seen).numpy()
 
-# %% mystnb={"figure": {"name": "fig-earthquake", "caption": "Twelve sigmoid layers, three seeds. Left: the loss, smoothed over 20 steps. Right: the drift, how far the mean and the standard deviation of a unit move in one step, on the probe."}, "image": {"alt": "Left: the plain network stays at 2.3; BN falls to about 0.2, BN with noise to about 0.3. Right, logarithmic: the noisy network drifts about fifty times more than BN, and the plain network least of all."}}
+# %% mystnb={"figure": {"caption": "Twelve sigmoid layers, three seeds. Left: the loss, smoothed over 20 steps. Right: the drift, how far the mean and the standard deviation of a unit move in one step, on the probe.", "name": "fig-earthquake"}, "image": {"alt": "Left: the plain network stays at 2.3; BN falls to about 0.2, BN with noise to about 0.3. Right, logarithmic: the noisy network drifts about fifty times more than BN, and the plain network least of all."}}
 figure, axes = figures.panels(2, height=2.9)
 shades = dict(zip(contest, ("vermilion", "blue", "green"), strict=True))
 for (kind, seed), curve in curves.items():
@@ -974,7 +974,7 @@ for kind, norm in kinds.items():
         ahead[kind].append(look_ahead(model, 0.03))
 ahead = {kind: np.array(views) for kind, views in ahead.items()}  # (31, 2, 5)
 
-# %% mystnb={"figure": {"name": "fig-landscape", "caption": "Looking ahead along the gradient, from half to four times the learning rate, every five steps of training. Left: the band between the least and the greatest loss met. Right: the greatest change of the gradient."}, "image": {"alt": "Left, logarithmic: the band of the plain network is wide and jumps, up to several; that of BN is narrow and falls steadily. Right, logarithmic: the change of the plain network's gradient rises from 1 to between 10 and 50, that of BN falls from about 0.8 to 0.3."}}
+# %% mystnb={"figure": {"caption": "Looking ahead along the gradient, from half to four times the learning rate, every five steps of training. Left: the band between the least and the greatest loss met. Right: the greatest change of the gradient.", "name": "fig-landscape"}, "image": {"alt": "Left, logarithmic: the band of the plain network is wide and jumps, up to several; that of BN is narrow and falls steadily. Right, logarithmic: the change of the plain network's gradient rises from 1 to between 10 and 50, that of BN falls from about 0.8 to 0.3."}}
 figure, axes = figures.panels(2, height=2.9)
 for kind, views in ahead.items():
     colour = figures.COLOURS["vermilion" if kind == "plain" else "blue"]

@@ -205,7 +205,7 @@ for name, cells in felt.items():
 # The counts are those of the table: $B \cdot L = 12$, $D = 6$, $L = 4$,
 # $L \cdot D/G = 12$, $D = 6$. Drawn, with the cells that PyTorch's own layers react to:
 
-# %% mystnb={"figure": {"name": "fig-cubes", "caption": "The cells that go into one mean, lit. Features run to the right, positions down, texts to the back. Nothing here was drawn from a definition: the lit cells are those to which the output of PyTorch's layer at the front upper left cell reacts."}, "image": {"alt": "Five blocks of cells. BatchNorm lights one feature over all texts and positions. LayerNorm and RMSNorm light one token over all its features. InstanceNorm lights one feature over the positions of one text. GroupNorm lights half of the features over the positions of one text."}}
+# %% mystnb={"figure": {"caption": "The cells that go into one mean, lit. Features run to the right, positions down, texts to the back. Nothing here was drawn from a definition: the lit cells are those to which the output of PyTorch's layer at the front upper left cell reacts.", "name": "fig-cubes"}, "image": {"alt": "Five blocks of cells. BatchNorm lights one feature over all texts and positions. LayerNorm and RMSNorm light one token over all its features. InstanceNorm lights one feature over the positions of one text. GroupNorm lights half of the features over the positions of one text."}}
 seats = plt.figure(figsize=(6.4, 4.2)).subplot_mosaic("AABBCC;.DDEE.")
 for ax, (name, cells) in zip(seats.values(), felt.items(), strict=True):
     figures.cube(ax, cells, labels=("texts", "positions", "features"), title=name)
@@ -240,7 +240,7 @@ misfed = {
 }
 felt_misfed = {name: felt_by(layer, (B, L, D)) for name, layer in misfed.items()}
 
-# %% mystnb={"figure": {"name": "fig-misfed", "caption": "Above: the block read as an image. BatchNorm1d and InstanceNorm1d are fed with (B, L, D) as it is, LayerNorm has its image form, over all axes but the batch. Below: the layers as a Transformer would have them. The upper row is, picture by picture, what the notes describe."}, "image": {"alt": "Two rows of three blocks. Above, read as an image: BatchNorm lights one position over all texts and features, LayerNorm lights a whole text, InstanceNorm lights one token. Below, rightly fed: one feature over texts and positions, one token, one feature over the positions of a text."}}
+# %% mystnb={"figure": {"caption": "Above: the block read as an image. BatchNorm1d and InstanceNorm1d are fed with (B, L, D) as it is, LayerNorm has its image form, over all axes but the batch. Below: the layers as a Transformer would have them. The upper row is, picture by picture, what the notes describe.", "name": "fig-misfed"}, "image": {"alt": "Two rows of three blocks. Above, read as an image: BatchNorm lights one position over all texts and features, LayerNorm lights a whole text, InstanceNorm lights one token. Below, rightly fed: one feature over texts and positions, one token, one feature over the positions of a text."}}
 figure, grid = plt.subplots(2, 3, figsize=(6.4, 4.2))
 for row, (colour, pools) in enumerate([("vermilion", felt_misfed), ("orange", felt)]):
     for ax, name in zip(grid[row], misfed, strict=True):
@@ -334,7 +334,7 @@ print(
 # scales and shifts: our `layer_norm`, `instance_norm` and `batch_norm`. The worst error
 # of each, module by module:
 
-# %% mystnb={"figure": {"name": "fig-bert", "caption": "Largest difference between what each of MiniLM's 13 LayerNorm modules gave and what three formulas give on the same input. Only one of them is the module."}, "image": {"alt": "Logarithmic plot over 13 modules. Layer normalisation stays below one hundred-thousandth everywhere; instance and batch normalisation lie near ten."}}
+# %% mystnb={"figure": {"caption": "Largest difference between what each of MiniLM's 13 LayerNorm modules gave and what three formulas give on the same input. Only one of them is the module.", "name": "fig-bert"}, "image": {"alt": "Logarithmic plot over 13 modules. Layer normalisation stays below one hundred-thousandth everywhere; instance and batch normalisation lie near ten."}}
 candidates = {
     "layer_norm": norms.layer_norm,
     "instance_norm": norms.instance_norm,

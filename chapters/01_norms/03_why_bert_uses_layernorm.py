@@ -125,7 +125,7 @@ print(f"block {B}×{L}×{D}; {int(mask.sum())} real tokens, {int((~mask).sum())}
 # Nearly half of the block is padding. What it does depends on how much of it there is,
 # so we add more, pad by pad, and watch how far the *real* tokens move.
 
-# %% mystnb={"figure": {"name": "fig-padding", "caption": "How far real tokens move when the whole batch is padded further and read again, at the middle of MiniLM: mean absolute change of the normalised values, whose standard deviation is 1. LN and BN with a mask stay where they were."}, "image": {"alt": "Change against the number of extra pads per text. Batch normalisation rises from zero to about one half at 64 pads. Layer normalisation and batch normalisation with a mask stay at zero."}}
+# %% mystnb={"figure": {"caption": "How far real tokens move when the whole batch is padded further and read again, at the middle of MiniLM: mean absolute change of the normalised values, whose standard deviation is 1. LN and BN with a mask stay where they were.", "name": "fig-padding"}, "image": {"alt": "Change against the number of extra pads per text. Batch normalisation rises from zero to about one half at 64 pads. Layer normalisation and batch normalisation with a mask stay at zero."}}
 extra = [0, 1, 2, 4, 8, 16, 32, 64]
 layers = {
     "BN": lambda x, mask: norms.batch_norm(x),
@@ -231,7 +231,7 @@ def design_effect(x, mask, texts=8, draws=300):
 
 effects = [design_effect(x, mask) for x in inputs]
 
-# %% mystnb={"figure": {"name": "fig-design-effect", "caption": "How many times fewer tokens a batch of 8 whole texts is worth, at each of MiniLM's LayerNorms from bottom to top. At the embeddings tokens are as good as independent. At the top seven tokens of a text say as much about the average as one token drawn at random."}, "image": {"alt": "Bar chart over 13 modules. The design effect is 1 at the embeddings and rises through the layers, to nearly 7 at the top."}}
+# %% mystnb={"figure": {"caption": "How many times fewer tokens a batch of 8 whole texts is worth, at each of MiniLM's LayerNorms from bottom to top. At the embeddings tokens are as good as independent. At the top seven tokens of a text say as much about the average as one token drawn at random.", "name": "fig-design-effect"}, "image": {"alt": "Bar chart over 13 modules. The design effect is 1 at the embeddings and rises through the layers, to nearly 7 at the top."}}
 figure, ax = plt.subplots()
 ax.bar(range(13), effects, color=COLOURS["blue"])
 ax.axhline(1, color=COLOURS["vermilion"], label="independent tokens")
@@ -304,7 +304,7 @@ for size in sizes:
     for name, row in zip(gaps, found, strict=True):
         gaps[name].append(row.mean())
 
-# %% mystnb={"figure": {"name": "fig-gap", "caption": "Train–eval gap of BN (masked) at the top of MiniLM: mean absolute difference of a token's values under the statistics of its own batch and under those of all 32 texts, by batch size. A line for whole texts, one for as many tokens drawn singly. LN has no gap."}, "image": {"alt": "Gap against batch size on logarithmic axes. Both lines fall. The line for whole texts lies well above the line for single tokens at every batch size."}}
+# %% mystnb={"figure": {"caption": "Train\u2013eval gap of BN (masked) at the top of MiniLM: mean absolute difference of a token's values under the statistics of its own batch and under those of all 32 texts, by batch size. A line for whole texts, one for as many tokens drawn singly. LN has no gap.", "name": "fig-gap"}, "image": {"alt": "Gap against batch size on logarithmic axes. Both lines fall. The line for whole texts lies well above the line for single tokens at every batch size."}}
 figure, ax = plt.subplots()
 for (name, gap), style in zip(gaps.items(), ["o-", "s-"], strict=True):
     ax.loglog(sizes, gap, style, label=name)
@@ -413,7 +413,7 @@ accuracy = {
     for kind in kinds
 }
 
-# %% mystnb={"figure": {"name": "fig-opponent", "caption": "Accuracy on fresh texts in evaluation mode, two seeds each; the dashed line is guessing. In well mixed batches the three layers are equals. In batches of one topic each, LN loses a little and BN much."}, "image": {"alt": "Dots in two groups. Mixed batches: LN, BN and masked BN all near 0.83. One topic per batch: LN near 0.78, BN at 0.5 and 0.67, masked BN near guessing at 0.25."}}
+# %% mystnb={"figure": {"caption": "Accuracy on fresh texts in evaluation mode, two seeds each; the dashed line is guessing. In well mixed batches the three layers are equals. In batches of one topic each, LN loses a little and BN much.", "name": "fig-opponent"}, "image": {"alt": "Dots in two groups. Mixed batches: LN, BN and masked BN all near 0.83. One topic per batch: LN near 0.78, BN at 0.5 and 0.67, masked BN near guessing at 0.25."}}
 figure, axes = figures.panels(2, sharey=True)
 for ax, kind in zip(axes, kinds, strict=True):
     for place, norm in enumerate(layers):
@@ -469,7 +469,7 @@ for kind in kinds:
 # $\sqrt D$. Their intersection is a sphere of one dimension less {cite}`brody2023expressivity`. With $D=3$
 # we can see it: every vector in space lands on one circle.
 
-# %% mystnb={"figure": {"name": "fig-circle", "caption": "Three hundred vectors with three features (left), after LN (middle: all on the circle where the sphere of radius √3 meets the plane of zero sum), after BN (right: centred and scaled per feature, still a cloud)."}, "image": {"alt": "Three scatter plots in space. A skewed cloud; a perfect circle tilted in space; a centred cloud."}}
+# %% mystnb={"figure": {"caption": "Three hundred vectors with three features (left), after LN (middle: all on the circle where the sphere of radius \u221a3 meets the plane of zero sum), after BN (right: centred and scaled per feature, still a cloud).", "name": "fig-circle"}, "image": {"alt": "Three scatter plots in space. A skewed cloud; a perfect circle tilted in space; a centred cloud."}}
 cloud = torch.tensor(np.random.default_rng(3).exponential(size=(300, 3)))
 stages = {
     "features": cloud,

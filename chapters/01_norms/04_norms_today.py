@@ -93,7 +93,7 @@ show(norms.rms_norm)
 # network. How much of a token's length does LN remove when it subtracts the mean? For a
 # vector of $D$ features that share is $D\,\overline{x}^2 / \lVert x \rVert^2$; a random direction would have a share of $1/D$ on average.
 
-# %% mystnb={"figure": {"name": "fig-mean-share", "caption": "Share of a token's squared length that lies along (1, …, 1), the part which LN removes and RMSNorm keeps, at the input of MiniLM's 13 LayerNorms: mean over tokens, and the middle half. The dashed line is the mean share of a random direction, 1/384."}, "image": {"alt": "Logarithmic plot over 13 modules. All means lie below the dashed line at 1/384, some of them more than ten times."}}
+# %% mystnb={"figure": {"caption": "Share of a token's squared length that lies along (1, \u2026, 1), the part which LN removes and RMSNorm keeps, at the input of MiniLM's 13 LayerNorms: mean over tokens, and the middle half. The dashed line is the mean share of a random direction, 1/384.", "name": "fig-mean-share"}, "image": {"alt": "Logarithmic plot over 13 modules. All means lie below the dashed line at 1/384, some of them more than ten times."}}
 model, tokenizer = pretrained.encoder()
 texts = [sentence.en for sentence in datasets.sentences()]
 batch = tokenizer(texts, padding=True, return_tensors="pt")
@@ -166,7 +166,7 @@ for f in (norms.layer_norm, norms.rms_norm):
 # versions lose time against the library. A record compares them, forward and backward, one
 # thread; `make bench` takes it again on your machine.
 
-# %% mystnb={"figure": {"name": "fig-bench", "caption": "Time of ours divided by time of torch's, forward and backward, with a 95% interval, for three block sizes (B, L, D), from the record. Left of the line ours is faster."}, "image": {"alt": "Dots with intervals for five layers and three sizes on a logarithmic axis. Layer normalisation lies between two and six; batch and instance normalisation lie below one at the largest size; RMS normalisation lies between one and three, group normalisation between two and just below one."}}
+# %% mystnb={"figure": {"caption": "Time of ours divided by time of torch's, forward and backward, with a 95% interval, for three block sizes (B, L, D), from the record. Left of the line ours is faster.", "name": "fig-bench"}, "image": {"alt": "Dots with intervals for five layers and three sizes on a logarithmic axis. Layer normalisation lies between two and six; batch and instance normalisation lie below one at the largest size; RMS normalisation lies between one and three, group normalisation between two and just below one."}}
 speed = records.read("norms_speed")["samples"]
 figure, ax = plt.subplots(figsize=(6.4, 2.8))
 names = list(dict.fromkeys(key.split()[1] for key in speed))
@@ -209,7 +209,7 @@ for size in ("BERT", "long"):
 # On the processor of the record the layer with *less* to do is the slower one, because it is not
 # fused. Counting says what can be saved; whether it is saved, the implementation decides.
 # On the accelerators for which large models are written, both are fused.
-
+#
 #
 # ## Where it stands: after, or before
 #
@@ -218,7 +218,7 @@ for size in ("BERT", "long"):
 # sub-layer, inside the branch, *pre-norm* (前归一化). The sum is the residual connection
 # (残差连接):
 
-# %% mystnb={"figure": {"name": "fig-places", "caption": "One sub-layer f (attention or feed-forward) with its residual connection. Post-norm: the sum is normalised, so every norm stands in the way of the residual path. Pre-norm: only what enters f is normalised, and the residual path runs free from bottom to top."}, "image": {"alt": "Two flow charts. Left, post-norm: x goes to f and around it, they are added, then the norm follows on the main path. Right, pre-norm: x goes through the norm into f; the path around both is untouched."}}
+# %% mystnb={"figure": {"caption": "One sub-layer f (attention or feed-forward) with its residual connection. Post-norm: the sum is normalised, so every norm stands in the way of the residual path. Pre-norm: only what enters f is normalised, and the residual path runs free from bottom to top.", "name": "fig-places"}, "image": {"alt": "Two flow charts. Left, post-norm: x goes to f and around it, they are added, then the norm follows on the main path. Right, pre-norm: x goes through the norm into f; the path around both is untouched."}}
 figure, axes = figures.panels(2, height=1.4)
 for ax, name in zip(
     axes, ["post-norm: N(x + f(x))", "pre-norm: x + f(N(x))"], strict=True
@@ -255,7 +255,7 @@ show(toys.Layer)
 # %%
 show(toys.copied, toys.copy_loss)
 
-# %% mystnb={"figure": {"name": "fig-gradients", "caption": "Size of the gradient at the feed-forward weights of each layer, before the first step, five initialisations each. At the top post-norm's is several times larger; towards the bottom the two come together."}, "image": {"alt": "Two bundles of lines over 24 layers on a logarithmic axis. The post-norm bundle lies between one half and three and rises towards the top layer. The pre-norm bundle falls from about three quarters at the bottom to about one third at the top."}}
+# %% mystnb={"figure": {"caption": "Size of the gradient at the feed-forward weights of each layer, before the first step, five initialisations each. At the top post-norm's is several times larger; towards the bottom the two come together.", "name": "fig-gradients"}, "image": {"alt": "Two bundles of lines over 24 layers on a logarithmic axis. The post-norm bundle lies between one half and three and rises towards the top layer. The pre-norm bundle falls from about three quarters at the bottom to about one third at the top."}}
 gradients = {}
 for pre in (False, True):
     for seed in range(5):
@@ -292,7 +292,7 @@ assert min(post) > 1.5 * max(pre)
 # at once, post-norm with a warm-up over half of the steps, pre-norm at once. One seed runs
 # here; a record keeps the last losses of eight.
 
-# %% mystnb={"figure": {"name": "fig-warmup", "caption": "Learning to copy with eight layers and one learning rate. Left: one seed, run on this page; the dashed line is guessing, ln 16. Right: the mean of the last ten losses for each of eight seeds, from the record. Post-norm hardly leaves the line, a warm-up gets it going, pre-norm needs none."}, "image": {"alt": "Left, three loss curves over 120 steps: post-norm stays near the dashed line at 2.77, with warm-up it falls part of the way, pre-norm falls to nearly zero. Right, dots for eight seeds: post-norm high, warm-up in between and scattered, pre-norm at zero."}}
+# %% mystnb={"figure": {"caption": "Learning to copy with eight layers and one learning rate. Left: one seed, run on this page; the dashed line is guessing, ln 16. Right: the mean of the last ten losses for each of eight seeds, from the record. Post-norm hardly leaves the line, a warm-up gets it going, pre-norm needs none.", "name": "fig-warmup"}, "image": {"alt": "Left, three loss curves over 120 steps: post-norm stays near the dashed line at 2.77, with warm-up it falls part of the way, pre-norm falls to nearly zero. Right, dots for eight seeds: post-norm high, warm-up in between and scattered, pre-norm at zero."}}
 recipes = {
     "post-norm": (False, 0),
     "post-norm, warm-up": (False, 60),
@@ -358,7 +358,7 @@ assert sizes[23] > 1.5 * sizes[0]
 #
 # whatever the projections (投影) do. ($g$ itself is learned, but it is one number to watch.)
 
-# %% mystnb={"figure": {"name": "fig-qk", "caption": "Left: the largest attention logit as the query and key projections are scaled up, with and without QK-norm, and the bound g²√d. Right: the mean entropy (熵) of the attention weights, in units of its maximum. Without the norm, attention saturates."}, "image": {"alt": "Left panel, logarithmic: without the norm the largest logit grows as the square of the scale; with it the line is flat below the dashed bound. Right panel: without the norm the entropy falls from nearly one to nearly zero; with it, it is constant."}}
+# %% mystnb={"figure": {"caption": "Left: the largest attention logit as the query and key projections are scaled up, with and without QK-norm, and the bound g\u00b2\u221ad. Right: the mean entropy (\u71b5) of the attention weights, in units of its maximum. Without the norm, attention saturates.", "name": "fig-qk"}, "image": {"alt": "Left panel, logarithmic: without the norm the largest logit grows as the square of the scale; with it the line is flat below the dashed bound. Right panel: without the norm the entropy falls from nearly one to nearly zero; with it, it is constant."}}
 generator = np.random.default_rng(0)
 d, L = 16, 32
 x = torch.tensor(generator.normal(size=(L, 64)))

@@ -23,11 +23,6 @@ class Encoder(NamedTuple):
     tokenizer: object
 
 
-def is_default() -> bool:
-    """Whether the pages run on MiniLM, whose weights their evidence speaks about."""
-    return not os.environ.get("NOTES_ENCODER")
-
-
 def minilm_folder() -> Path:
     """Where the package keeps MiniLM, its weights checked against their hash.
 
