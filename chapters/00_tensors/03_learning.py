@@ -14,10 +14,10 @@
 # becomes a little less wrong, turned all of them a little, and did that a few thousand
 # times. This page builds each of the four pieces from nothing,
 #
-# - **softmax**, which turns scores into probabilities,
-# - **cross-entropy** (交叉熵), which says how wrong they are,
-# - **autograd** (自动求导), which finds all the directions at once,
-# - **the loop** (训练循环), which does it again,
+# - **{term}`softmax`**, which turns scores into probabilities,
+# - **{term}`cross-entropy 交叉熵 <cross-entropy>`**, which says how wrong they are,
+# - **{term}`autograd 自动求导 <autograd>`**, which finds all the directions at once,
+# - **the {term}`loop 训练循环 <training loop>`**, which does it again,
 #
 # and puts them together on pictures of handwritten digits. Every training run in this course
 # is a variation of *the loop*. You need Python, and what a derivative is.
@@ -155,7 +155,7 @@ print("equals torch's cross_entropy, and its gradient is (p − truth) / B, to 1
 # %% [markdown]
 # ## The direction: gradients, and how to get them all at once
 #
-# The gradient (梯度) lists, for every adjustable number, how fast the loss grows when that
+# The {term}`gradient 梯度 <gradient>` lists, for every adjustable number, how fast the loss grows when that
 # number grows. Against it the loss falls fastest. How do we get it for a million numbers?
 #
 # **By trying** would be honest: nudge one number by $h$, look at the change, divide. That takes
@@ -180,7 +180,7 @@ print("smallest error", approx(errors.min(), 0, 1e-9), "at h", approx(best, 1e-7
 # everything made from it, of *that thing's gradient times the slope between them*. Here
 # it is for the dog: $\ell = \ln(e^{z_1} + e^{z_2} + e^{z_3}) - z_2$.
 
-# %% mystnb={"figure": {"caption": "The loss of the hand example as a graph. In each box its value, and in red the gradient that flows back to it. The dog's score feeds two boxes, and its gradient is the sum of what comes back from both: 0.3 \u2212 1 = \u22120.7.", "name": "fig-graph"}, "image": {"alt": "A graph from left to right. Three scores feed exponentials 6, 3 and 1, these a sum of 10, then its logarithm, then the loss 1.2. The dog's score also goes directly to the loss. Gradients 0.6, \u22120.7 and 0.1 stand at the scores."}}
+# %% mystnb={"figure": {"caption": "The loss of the hand example as a graph. In each box its value, and in red the gradient that flows back to it. The dog's score feeds two boxes, and its gradient is the sum of what comes back from both: 0.3 \u2212 1 = \u22120.7.", "name": "fig-graph"}, "image": {"alt": "A graph from left to right. Three scores feed exponentials 6, 3 and 1, these a sum of 10, then its logarithm, then the loss 1.2. The dog's score also goes directly to the loss. Gradients 0.6, \u22120.7 and 0.1 stand at the scores."}} tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(6.4, 3.4))
 figures.canvas(ax, 12.4, 6.6)
 red = {"color": COLOURS["vermilion"], "ha": "center"}
@@ -230,10 +230,10 @@ print("0.6, −0.7, 0.1: as drawn, and as p − truth")
 # simplest there is: one score per class, a weighted sum of 64 pixels. Its adjustable
 # numbers are a matrix $W$ (10 × 64) and ten biases (偏置) $b$. One round through the loop:
 #
-# 1. take a few examples (a *batch*, 批) and compute their scores: **forward**;
+# 1. take a few examples (a {term}`batch 批 <batch>`) and compute their scores: **forward**;
 # 2. compute the loss;
 # 3. clear the old gradients and compute the new ones: **backward**;
-# 4. move every number against its gradient, by the *learning rate* (学习率) times it: **step**.
+# 4. move every number against its gradient, by the {term}`learning rate 学习率 <learning rate>` times it: **step**.
 #
 # We keep 297 pictures out of training, to be asked about at the end; what a model can say
 # about pictures it has learnt by heart is of no interest.

@@ -83,9 +83,11 @@ notes_say(
 # by the slope of the sigmoid,
 #
 # $$
-# \sigma'(z) = \sigma(z)\,\bigl(1-\sigma(z)\bigr), \qquad
-# \sigma'(0) = \tfrac12 \cdot \tfrac12 = \tfrac14, \qquad
+# \begin{aligned}
+# \sigma'(z) &= \sigma(z)\,\bigl(1-\sigma(z)\bigr), \\
+# \sigma'(0) &= \tfrac12 \cdot \tfrac12 = \tfrac14, \qquad
 # \sigma'(10) = \frac{e^{-10}}{(1+e^{-10})^2} \approx e^{-10} .
+# \end{aligned}
 # $$ (eq-slope)
 #
 # One quarter is the best it can do. Now let the layer below change, so that the same

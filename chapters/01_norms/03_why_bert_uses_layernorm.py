@@ -69,8 +69,7 @@ notes_say(
 # One feature, two tokens: the values 4 and 8. Their mean is 6, their variance 4, so
 # batch normalisation turns the 4 into $(4-6)/2 = -1$: *below average*.
 #
-# Now another text in the batch is longer, and ours is filled up with two pads (填充) of
-# value 0. The mean of 4, 8, 0, 0 is 3, the variance $(1 + 25 + 9 + 9)/4 = 11$, and the
+# Now another text in the batch is longer, and ours is filled up with two {term}`pads 填充 <padding>` of value 0. The mean of 4, 8, 0, 0 is 3, the variance $(1 + 25 + 9 + 9)/4 = 11$, and the
 # same 4 becomes $(4-3)/\sqrt{11} \approx 0.30$: *above average*. Nothing about our text has
 # changed; only its neighbour has.
 
@@ -254,8 +253,7 @@ print("at the top:", approx(effects[-1], 4, 10))
 #
 # ## Memory: the train–eval gap
 #
-# After training there may be no batch, so BN remembers: during training it keeps running
-# averages (滑动平均) of mean and variance, and afterwards uses those. It is two functions
+# After training there may be no batch, so BN remembers: during training it keeps {term}`running averages 滑动平均 <running statistics>` of mean and variance, and afterwards uses those. It is two functions
 # under one name.
 
 # %%

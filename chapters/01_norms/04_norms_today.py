@@ -59,7 +59,7 @@ notes_say("norms-three-kinds")
 # ## By hand: what is a mean worth?
 #
 # Take the token $(7, 1)$. Layer normalisation subtracts the mean 4, leaves $(3, -3)$, and
-# divides by 3: $(1, -1)$. RMSNorm (均方根归一化) divides by the root of the mean square,
+# divides by 3: $(1, -1)$. {term}`RMSNorm 均方根归一化 <RMSNorm>` divides by the root of the mean square,
 # $\sqrt{(49+1)/2} = 5$, and is done: $(1.4, 0.2)$.
 #
 # Now add 10 to both features: $(17, 11)$. LN says $(1, -1)$ again; it cannot see the
@@ -166,7 +166,7 @@ for f in (norms.layer_norm, norms.rms_norm):
 # versions lose time against the library. A record compares them, forward and backward, one
 # thread; `make bench` takes it again on your machine.
 
-# %% mystnb={"figure": {"caption": "Time of ours divided by time of torch's, forward and backward, with a 95% interval, for three block sizes (B, L, D), from the record. Left of the line ours is faster.", "name": "fig-bench"}, "image": {"alt": "Dots with intervals for five layers and three sizes on a logarithmic axis. Layer normalisation lies between two and six; batch and instance normalisation lie below one at the largest size; RMS normalisation lies between one and three, group normalisation between two and just below one."}}
+# %% mystnb={"figure": {"caption": "Time of ours divided by time of torch's, forward and backward, with a 95% interval, for three block sizes (B, L, D), from the record. Left of the line ours is faster.", "name": "fig-bench"}, "image": {"alt": "Dots with intervals for five layers and three sizes on a logarithmic axis. Layer normalisation lies between two and six; batch and instance normalisation lie below one at the largest size; RMS normalisation lies between one and three, group normalisation between two and just below one."}} tags=["hide-input"]
 speed = records.read("norms_speed")["samples"]
 figure, ax = plt.subplots(figsize=(6.4, 2.8))
 names = list(dict.fromkeys(key.split()[1] for key in speed))
@@ -214,11 +214,10 @@ for size in ("BERT", "long"):
 # ## Where it stands: after, or before
 #
 # BERT and the first Transformer {cite}`vaswani2017attention` put the layer **after** the
-# sum, *post-norm* (后归一化). GPT-2 {cite}`radford2019language` and nearly all large language models since put it **before** each
-# sub-layer, inside the branch, *pre-norm* (前归一化). The sum is the residual connection
-# (残差连接):
+# sum, {term}`post-norm 后归一化 <post-norm>`. GPT-2 {cite}`radford2019language` and nearly all large language models since put it **before** each
+# sub-layer, inside the branch, {term}`pre-norm 前归一化 <pre-norm>`. The sum is the {term}`residual connection 残差连接 <residual connection>`:
 
-# %% mystnb={"figure": {"caption": "One sub-layer f (attention or feed-forward) with its residual connection. Post-norm: the sum is normalised, so every norm stands in the way of the residual path. Pre-norm: only what enters f is normalised, and the residual path runs free from bottom to top.", "name": "fig-places"}, "image": {"alt": "Two flow charts. Left, post-norm: x goes to f and around it, they are added, then the norm follows on the main path. Right, pre-norm: x goes through the norm into f; the path around both is untouched."}}
+# %% mystnb={"figure": {"caption": "One sub-layer f (attention or feed-forward) with its residual connection. Post-norm: the sum is normalised, so every norm stands in the way of the residual path. Pre-norm: only what enters f is normalised, and the residual path runs free from bottom to top.", "name": "fig-places"}, "image": {"alt": "Two flow charts. Left, post-norm: x goes to f and around it, they are added, then the norm follows on the main path. Right, pre-norm: x goes through the norm into f; the path around both is untouched."}} tags=["hide-input"]
 figure, axes = figures.panels(2, height=1.4)
 for ax, name in zip(
     axes, ["post-norm: N(x + f(x))", "pre-norm: x + f(N(x))"], strict=True
@@ -347,7 +346,7 @@ assert sizes[23] > 1.5 * sizes[0]
 # Attention compares a query (查询) and a key (键) by their dot product (点积). Nothing bounds it. If training
 # makes the projections ten times larger, the logits become a hundred times larger, the softmax
 # puts all weight on one token, and its gradient vanishes: attention has *saturated*
-# (饱和). QK-norm {cite}`henry2020qknorm` gives query and key length one before the product and multiplies
+# (饱和). {term}`QK-norm` {cite}`henry2020qknorm` gives query and key length one before the product and multiplies
 # by one learned number. Models of today use RMSNorm instead, with learned scales; with a single
 # scale $g$ both have at most the length $g\sqrt d$, so by Cauchy and Schwarz
 #
