@@ -106,6 +106,7 @@ def run(page: Path, fresh: bool) -> float:
         timeout=300,
         kernel_name="python3",
         record_timing=False,
+        coalesce_streams=True,
         extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str(page.parent)}},
     ).execute()
