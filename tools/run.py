@@ -116,7 +116,7 @@ def run(page: Path, fresh: bool) -> float:
     if not fresh:
         keep_stored(notebook, old)
     stored = old.metadata.get("course", {}).get("seconds", 0)
-    steady = not fresh and 0.5 < (seconds + 2) / (stored + 2) < 2
+    steady = 0.5 < (seconds + 2) / (stored + 2) < 2
     notebook.metadata.course = {
         "inputs": inputs_hash(page),
         "seconds": stored if steady else round(seconds),

@@ -19,7 +19,8 @@
 # - **{term}`autograd 自动求导 <autograd>`**, which finds all the directions at once,
 # - **the {term}`loop 训练循环 <training loop>`**, which does it again,
 #
-# and puts them together on pictures of handwritten digits. Every training run in this course
+# and puts them together on pictures of handwritten digits. Every training run in this
+# course
 # is a variation of *the loop*. You need Python, and what a derivative is.
 
 # %% tags=["hide-input"]
@@ -37,18 +38,22 @@ from utils.lab.figures import COLOURS, plt
 # %% [markdown]
 # ## By hand: three scores
 #
-# A network looks at a picture and gives each of three animals a score (分数, in English also *logit*): cat
-# $\ln 6$, dog $\ln 3$, hen $\ln 1 = 0$. Scores can be any numbers. To make probabilities of
+# A network looks at a picture and gives each of three animals a score (分数, in English
+# also *logit*): cat
+# $\ln 6$, dog $\ln 3$, hen $\ln 1 = 0$. Scores can be any numbers. To make
+# probabilities of
 # them we need positive numbers that sum to one. The exponential makes them positive,
 # 6, 3, 1; dividing by their sum makes them 0.6, 0.3, 0.1. That is softmax
 # (归一化指数函数).
 #
-# It was a dog. The network gave that 30%. Its *surprise* is $-\ln 0.3 \approx 1.2$; had it
+# It was a dog. The network gave that 30%. Its *surprise* is $-\ln 0.3 \approx 1.2$; had
+# it
 # been certain of the dog, the surprise would be $-\ln 1 = 0$. That is cross-entropy.
 #
 # Which way should the scores move? The dog's up, the others' down. The slopes of the loss
 # will turn out to be exactly $p - \text{truth}$, cat $0.6$, dog $0.3 - 1 = -0.7$, hen
-# $0.1$, and the scores move against them. Here torch finds the slopes; below we build what
+# $0.1$, and the scores move against them. Here torch finds the slopes; below we build
+# what
 # finds them.
 
 # %%
@@ -75,7 +80,8 @@ print("gradient     ", [round(v, 6) for v in z.grad[0].tolist()])
 #
 # Only differences of scores matter: adding $c$ to all of them multiplies numerator and
 # denominator by $e^c$. Doubling all of them does matter: it sharpens. That knob has a
-# name, *temperature* (温度), and language models are sampled with it: $p = \operatorname{softmax}(z/T)$.
+# name, *temperature* (温度), and language models are sampled with it:
+# $p = \operatorname{softmax}(z/T)$.
 
 # %% mystnb={"figure": {"caption": "The same five scores through softmax at four temperatures. Cold makes a choice, hot makes no difference.", "name": "fig-temperature"}, "image": {"alt": "Four bar charts of five probabilities. At T = 0.25 one bar holds nearly everything; at T = 1 they fall off; at T = 10 all five are nearly equal."}}
 scores = torch.tensor([3.0, 2.0, 1.5, 0.0, -1.0])
@@ -88,8 +94,10 @@ plt.show()
 figures.digest("probabilities at T = 10", learning.softmax(scores / 10))
 
 # %% [markdown]
-# There is one trap. $e^{z}$ leaves the range of a float32 at $z = 89$, and infinity divided
-# by infinity is not a number. Since a shift changes nothing, one shifts so that the largest
+# There is one trap. $e^{z}$ leaves the range of a float32 at $z = 89$, and infinity
+# divided
+# by infinity is not a number. Since a shift changes nothing, one shifts so that the
+# largest
 # score is zero; then no exponential exceeds one.
 
 # %%
@@ -107,7 +115,8 @@ show(learning.softmax)
 # product, and the logarithm makes the product a sum. It also has no mercy with certainty
 # in the wrong place: $-\ln p$ has no upper end.
 #
-# One number to know by heart: whoever has no idea gives each of $K$ classes $1/K$, and has the
+# One number to know by heart: whoever has no idea gives each of $K$ classes $1/K$, and
+# has the
 # loss $\ln K$. That is 2.303 for ten digits. **A training curve that stays at $\ln K$ has
 # learnt nothing**, and one that starts far above it has begun with confident nonsense.
 
@@ -130,15 +139,19 @@ plt.show()
 # $$ (eq-cross-entropy)
 #
 # This form never computes $p$, so it has no trouble when $p$ is too small for a float.
-# And it makes the derivative easy. The first term gives $e^{z_k}/\sum_j e^{z_j} = p_k$, the
-# second gives $-1$ for $k = y$ and nothing otherwise. With $[k = y]$ for "1 if $k = y$, else 0":
+# And it makes the derivative easy. The first term gives $e^{z_k}/\sum_j e^{z_j} = p_k$,
+# the
+# second gives $-1$ for $k = y$ and nothing otherwise. With $[k = y]$ for "1 if $k = y$,
+# else 0":
 #
 # $$
 # \frac{\partial \ell}{\partial z_k} = p_k - [k = y] .
 # $$ (eq-gradient)
 #
-# *What the model expects, minus what was observed.* You will meet this sentence again, in the
-# chapter on CRFs, where $p$ is a distribution over whole paths and the sentence is the same.
+# *What the model expects, minus what was observed.* You will meet this sentence again,
+# in the
+# chapter on CRFs, where $p$ is a distribution over whole paths and the sentence is the
+# same.
 
 # %%
 show(learning.cross_entropy)
@@ -155,11 +168,14 @@ print("equals torch's cross_entropy, and its gradient is (p − truth) / B, to 1
 # %% [markdown]
 # ## The direction: gradients, and how to get them all at once
 #
-# The {term}`gradient 梯度 <gradient>` lists, for every adjustable number, how fast the loss grows when that
+# The {term}`gradient 梯度 <gradient>` lists, for every adjustable number, how fast the
+# loss grows when that
 # number grows. Against it the loss falls fastest. How do we get it for a million numbers?
 #
-# **By trying** would be honest: nudge one number by $h$, look at the change, divide. That takes
-# two runs of the network for each number. It is also less exact than it looks: for a large $h$
+# **By trying** would be honest: nudge one number by $h$, look at the change, divide.
+# That takes
+# two runs of the network for each number. It is also less exact than it looks: for a
+# large $h$
 # the curve bends away, for a small one the difference drowns in rounding.
 
 # %% mystnb={"figure": {"caption": "Error of a derivative by nudging, (f(x+h) \u2212 f(x\u2212h)) / 2h, for f = exp at x = 1 in float64, against the nudge h. Neither a small nor a large nudge is right, and even the best one loses several of the sixteen digits.", "name": "fig-nudge"}, "image": {"alt": "A V-shaped curve on two logarithmic axes. The error falls as h shrinks from 1 to about one hundred-thousandth and then rises again as h shrinks further."}}
@@ -175,7 +191,9 @@ best = nudges[errors.argmin()]
 print("smallest error", approx(errors.min(), 0, 1e-9), "at h", approx(best, 1e-7, 1e-4))
 
 # %% [markdown]
-# **By the chain rule** (链式法则) it takes one run forward and one backward, for *all* numbers together. Let every number remember from which numbers it was made, and how fast it grows with
+# **By the chain rule** (链式法则) it takes one run forward and one backward, for *all*
+# numbers together. Let every number remember from which numbers it was made, and how
+# fast it grows with
 # each of them. Then walk back from the loss: a number's gradient is the sum, over
 # everything made from it, of *that thing's gradient times the slope between them*. Here
 # it is for the dog: $\ell = \ln(e^{z_1} + e^{z_2} + e^{z_3}) - z_2$.
@@ -219,9 +237,11 @@ for number, expected in zip(scores, (0.6, -0.7, 0.1), strict=True):
 print("0.6, −0.7, 0.1: as drawn, and as p − truth")
 
 # %% [markdown]
-# torch's autograd is this, on tensors, with a few hundred operations and their slopes, in C++.
+# torch's autograd is this, on tensors, with a few hundred operations and their slopes,
+# in C++.
 # That `Number.backward` first sets all gradients to zero is our kindness: **torch adds to
-# what is there**, which is useful for large batches in pieces, and means that a loop has to
+# what is there**, which is useful for large batches in pieces, and means that a loop
+# has to
 # clear them itself.
 #
 # ## Again: the loop
@@ -283,8 +303,10 @@ print(
 
 # %% [markdown]
 # Nothing in the loop is magic, and to prove it we run it once more without `nn.Linear`,
-# without autograd and without an optimiser (优化器). Since $z = Wx + b$, row $k$ of the gradient
-# by $W$ is $(p_k - [k = y])\,x$, and for a batch the mean of that: two matrix products and
+# without autograd and without an optimiser (优化器). Since $z = Wx + b$, row $k$ of the
+# gradient
+# by $W$ is $(p_k - [k = y])\,x$, and for a batch the mean of that: two matrix products
+# and
 # equation {eq}`eq-gradient`.
 
 # %%
@@ -304,7 +326,8 @@ print("after 47 steps the weights agree to 1e-4, without autograd")
 # ## The rate, and a hidden layer
 #
 # Two knobs decide most training runs: the size of the steps, and the model. First the
-# steps. Too small, and nothing happens in the time we have; too large, and each step jumps over
+# steps. Too small, and nothing happens in the time we have; too large, and each step
+# jumps over
 # the valley it was meant to enter.
 
 # %% mystnb={"figure": {"caption": "The same model and data with three learning rates, one pass. Small: a slow fall. Medium: a quick one. Large: the loss jumps, mostly far above an even guess.", "name": "fig-three-rates"}, "image": {"alt": "Three loss curves on a logarithmic axis over 47 steps. Rate 0.01 falls slowly from 2.3, rate 0.5 falls quickly below 1, rate 50 jumps between 0.2 and 200."}}
@@ -329,14 +352,19 @@ for rate, (low, high) in {0.01: (1.5, 2.4), 0.5: (0.1, 1), 50.0: (0.05, 300)}.it
     print(f"rate {rate:5g}: last ten losses {loss}, right on unseen pictures {right}")
 
 # %% [markdown]
-# The last line is worth a second look. At rate 50 the loss is mad, and most answers are right
-# all the same: a loss counts how confident the answers are, accuracy only which one leads.
-# The steps are too large for the probabilities long before they are too large for the order.
+# The last line is worth a second look. At rate 50 the loss is mad, and most answers are
+# right
+# all the same: a loss counts how confident the answers are, accuracy only which one
+# leads.
+# The steps are too large for the probabilities long before they are too large for the
+# order.
 #
-# Then the model. Between pixels and scores we put a *hidden layer* (隐藏层): 64 weighted sums,
+# Then the model. Between pixels and scores we put a *hidden layer* (隐藏层): 64 weighted
+# sums,
 # of which the negative ones are cut off (ReLU, 线性整流), and the scores are weighted sums of
 # those. Without the cut the two matrices would multiply to one and nothing would be
-# gained. The optimiser is Adam {cite}`kingma2015adam`, which gives every number its own step size, from
+# gained. The optimiser is Adam {cite}`kingma2015adam`, which gives every number its own
+# step size, from
 # running averages of its gradients and of their squares.
 
 # %%
@@ -349,19 +377,25 @@ for name, model in {"linear": linear, "hidden layer": deeper}.items():
     print(f"{name:13} right on seen pictures {seen}, on unseen {unseen}")
 
 # %% [markdown]
-# A few pictures more are right. The two runs differ in their optimiser as well, so this shows
+# A few pictures more are right. The two runs differ in their optimiser as well, so this
+# shows
 # that a hidden layer works, not what it is worth.
 #
-# A note on the sign ≈. Your computer may add the same numbers in another order, and a training
-# run amplifies the last digit. So what stands behind ≈ in this course was measured and may
-# differ a little on your machine, inside bounds that a test watches; what stands without it is
+# A note on the sign ≈. Your computer may add the same numbers in another order, and a
+# training
+# run amplifies the last digit. So what stands behind ≈ in this course was measured and
+# may
+# differ a little on your machine, inside bounds that a test watches; what stands
+# without it is
 # the same everywhere.
 #
 # ## Where people go wrong
 #
 # **Softmax twice.** `nn.functional.cross_entropy` wants scores, as in equation
-# {eq}`eq-cross-entropy`, and applies the softmax itself. Many networks end in a softmax all the
-# same. It runs, and it even learns. But probabilities lie between 0 and 1, and as scores they can
+# {eq}`eq-cross-entropy`, and applies the softmax itself. Many networks end in a softmax
+# all the
+# same. It runs, and it even learns. But probabilities lie between 0 and 1, and as
+# scores they can
 # differ by 1 at most, so that even a perfect answer has the loss $\ln(e + 9) - 1$:
 
 # %%
@@ -382,11 +416,14 @@ print(
 print("first loss:", approx(stuck[0], 2.25, 2.35), "and ln 10 = 2.30")
 
 # %% [markdown]
-# The sign is a loss that refuses to go below 1.46 for ten classes. The first loss does not give it
-# away, it is near $\ln K$ either way. The check that tells: a model must be able to learn ten
+# The sign is a loss that refuses to go below 1.46 for ten classes. The first loss does
+# not give it
+# away, it is near $\ln K$ either way. The check that tells: a model must be able to
+# learn ten
 # examples by heart, down to a loss near zero. Try that before anything longer.
 #
-# **Gradients that were not cleared.** Without `zero_grad` each step uses the sum of all gradients so far, a momentum that forgets
+# **Gradients that were not cleared.** Without `zero_grad` each step uses the sum of all
+# gradients so far, a momentum that forgets
 # nothing.
 
 # %%
@@ -398,7 +435,8 @@ print("the slope of 2w is 2; after three backward passes w.grad is", w.grad.item
 # %% [markdown]
 # ## Exercises
 #
-# **1. Warm-up.** The vocabulary of bert-base-chinese has 21,128 entries. With which loss does a
+# **1. Warm-up.** The vocabulary of bert-base-chinese has 21,128 entries. With which
+# loss does a
 # model start that has no idea?
 
 # %%
@@ -410,7 +448,8 @@ loss_of_guessing = math.log(21128)
 check.guessing(loss_of_guessing)
 
 # %% [markdown]
-# **2. Softmax.** Write `my_softmax(z)` for scores z (B, K), so that it survives scores near a thousand.
+# **2. Softmax.** Write `my_softmax(z)` for scores z (B, K), so that it survives scores
+# near a thousand.
 
 # %%
 my_softmax = ...  # def my_softmax(z): …
@@ -426,10 +465,12 @@ def my_softmax(z):
 check.softmax(my_softmax)
 
 # %% [markdown]
-# **3. For an evening: label smoothing (标签平滑).** Instead of all certainty on $y$, one asks for
+# **3. For an evening: label smoothing (标签平滑).** Instead of all certainty on $y$, one
+# asks for
 # $1 - s$ on $y$ and spreads $s$ evenly over all $K$ classes, $y$ included. Derive the
 # gradient by the scores of the mean loss over a batch, and write it as
-# `smoothed_gradient(z, y, s)`, z (B, K), y (B,). At which scores does the model stand still now?
+# `smoothed_gradient(z, y, s)`, z (B, K), y (B,). At which scores does the model stand
+# still now?
 
 # %%
 smoothed_gradient = ...  # def smoothed_gradient(z, y, s): …
@@ -452,10 +493,15 @@ check.smoothed_gradient(smoothed_gradient)
 #
 # ## In short
 #
-# Softmax turns scores into probabilities and sees only their differences. Cross-entropy is the
-# mean surprise at the truth; an even guess costs $\ln K$; its gradient by the scores is what
-# is expected minus what was observed. Autograd stores slopes on the way forward and multiplies
-# them on the way back, all gradients for the price of about two more passes. A training run is four
+# Softmax turns scores into probabilities and sees only their differences. Cross-entropy
+# is the
+# mean surprise at the truth; an even guess costs $\ln K$; its gradient by the scores is
+# what
+# is expected minus what was observed. Autograd stores slopes on the way forward and
+# multiplies
+# them on the way back, all gradients for the price of about two more passes. A training
+# run is four
 # lines, again and again, and the pictures it has not seen decide what it was worth.
 #
-# Next: [why normalise](../01_norms/01_why_normalise), where the same loop meets deep networks, and stalls.
+# Next: [why normalise](../01_norms/01_why_normalise), where the same loop meets deep
+# networks, and stalls.

@@ -15,7 +15,8 @@
 # the same? And what does a normalisation layer (归一化层) do about it?
 #
 # The usual answer is one phrase, *internal covariate shift*, and the usual telling of
-# it mixes three different things: saturation, size by depth, and change over time. At the end of this page you can
+# it mixes three different things: saturation, size by depth, and change over time. At
+# the end of this page you can
 #
 # - say why a neuron that is pushed to one side stops learning, and by what factor;
 # - tell a drift over **depth** from a drift over **training time**, measure both, and
@@ -290,7 +291,8 @@ def drift(film):
 
 
 # %% [markdown]
-# Eight tanh layers, once trained as usual, once with layers 1 to 4 frozen. (`gain` sets the size of
+# Eight tanh layers, once trained as usual, once with layers 1 to 4 frozen. (`gain` sets
+# the size of
 # the weights; the section on layer fifty explains it.)
 
 # %%
@@ -346,7 +348,8 @@ plt.show()
 
 # %% [markdown]
 # On the left every row changes its colour with time. On the right rows 1 to 4 do not,
-# and yet they differ from one another: depth without time. If the differences along depth were internal covariate shift, they would have to vanish where
+# and yet they differ from one another: depth without time. If the differences along
+# depth were internal covariate shift, they would have to vanish where
 # the shift vanishes. They stay:
 
 # %%
@@ -364,7 +367,9 @@ settle(
 )
 
 # %% [markdown]
-# One thing in the notes' sentence is worth saving. Things *do* add up with depth: a layer above feels the updates of all layers below it. The travel in the first layer and in
+# One thing in the notes' sentence is worth saving. Things *do* add up with depth: a
+# layer above feels the updates of all layers below it. The travel in the first layer
+# and in
 # the last:
 
 # %%
@@ -378,7 +383,8 @@ assert by_layer[7] > 1.3 * by_layer[0]
 #
 # The notes call it 内部协方差偏移. That is *covariance* shift. A **covariate** (协变量)
 # is simply an input variable, and a covariate shift a change of the inputs'
-# distribution, while the right answer to each input stays the same {cite}`shimodaira2000`; the term is 内部协变量偏移. Two words that look
+# distribution, while the right answer to each input stays the same
+# {cite}`shimodaira2000`; the term is 内部协变量偏移. Two words that look
 # alike, and yet the mistranslation can be refuted by arithmetic: brighten every probe
 # digit by the same amount. Not one covariance moves, but the network that we have just
 # trained does notice.
@@ -518,9 +524,12 @@ settle_all(
 
 # %% [markdown]
 # Now look once more at {numref}`fig-gradient-depth`. Normalisation held the signal, but
-# under ReLU the *gradient* grows on its way down, by the same factor in every layer, whatever the
-# gain: weights multiply gradient and signal alike, so $g$ cancels. (Under tanh the gain matters:
-# small weights keep it nearly linear, and the gradient hardly grows.) The factor can be had by
+# under ReLU the *gradient* grows on its way down, by the same factor in every layer,
+# whatever the
+# gain: weights multiply gradient and signal alike, so $g$ cancels. (Under tanh the gain
+# matters:
+# small weights keep it nearly linear, and the gradient hardly grows.) The factor can be
+# had by
 # hand. For $z \sim \mathcal N(0,1)$, ReLU lets half of the squared
 # gradient through, and its output has variance $\tfrac12 - \tfrac1{2\pi}$; normalising
 # divides by that:
@@ -539,7 +548,9 @@ print(f"growth of the gradient per layer: by hand {by_hand:.3f},", end=" ")
 print("measured", approx(measured, 0.98 * by_hand, 1.02 * by_hand))
 
 # %% [markdown]
-# No gain and no learning rate appears in equation {eq}`eq-growth`, so none can mend it under ReLU; a plain normalised network of great depth has *exploding* gradients (梯度爆炸) at the start, as a
+# No gain and no learning rate appears in equation {eq}`eq-growth`, so none can mend it
+# under ReLU; a plain normalised network of great depth has *exploding* gradients (梯度爆炸)
+# at the start, as a
 # theory of batch normalisation found too {cite}`yang2019mean`. What mends it are
 # {term}`residual connections <residual connection>`, the subject of
 # [norms today](04_norms_today).
@@ -547,12 +558,15 @@ print("measured", approx(measured, 0.98 * by_hand, 1.02 * by_hand))
 # ## Is batch normalisation a cheap whitening?
 #
 # The last remedy of the notes is **whitening** ({term}`白化 <whitening>`): make the
-# inputs of a layer uncorrelated, each with variance (方差) 1. PCA (主成分分析) turns the axes to the
-# directions in which the data vary independently, the widest first, and dividing each by its
+# inputs of a layer uncorrelated, each with variance (方差) 1. PCA (主成分分析) turns the axes
+# to the
+# directions in which the data vary independently, the widest first, and dividing each
+# by its
 # standard deviation whitens; ZCA then turns back. Why would one want that? Because
 # the steps of gradient descent are limited by the direction in which the data are
 # widest, and its progress by the direction in which they are narrowest
-# {cite}`lecun1998efficient`. The notes add that PCA costs much, so that batch normalisation (批归一化, BN) "is the better fit".
+# {cite}`lecun1998efficient`. The notes add that PCA costs much, so that batch
+# normalisation (批归一化, BN) "is the better fit".
 #
 # Two features, strongly correlated. BN is our `batch_norm` from `utils/norms.py`; first
 # the assurance that it and `whiten` are what the libraries compute. (scikit-learn
@@ -590,7 +604,8 @@ plt.show()
 
 # %% [markdown]
 # BN made the two scales equal and left the slant; whitening took the slant as well. Now
-# the use of it: fit the same line to these examples by gradient descent, at the rate that finishes the widest
+# the use of it: fit the same line to these examples by gradient descent, at the rate
+# that finishes the widest
 # direction in one step, and count the steps until a millionth of the
 # first loss is left.
 
@@ -616,8 +631,10 @@ for name in clouds:
     )
 
 # %% [markdown]
-# BN removes one trouble, unequal scales, and leaves the other: the correlation is the same before and after, to the last digit printed. Whitening removes both,
-# and at this rate needs a single step. That is the whole difference, and now its price. The matrix products that
+# BN removes one trouble, unequal scales, and leaves the other: the correlation is the
+# same before and after, to the last digit printed. Whitening removes both,
+# and at this rate needs a single step. That is the whole difference, and now its price.
+# The matrix products that
 # each of the two really runs, counted by PyTorch's own counter for 1,024 examples:
 
 # %%
@@ -653,7 +670,9 @@ settle(
 )
 
 # %% [markdown]
-# Six operations per number and feature: a covariance, a turn, a turn back. On top comes an eigendecomposition (特征分解) of the order of $D^3$, and the gradient has to go through it all. BN has a
+# Six operations per number and feature: a covariance, a turn, a turn back. On top comes
+# an eigendecomposition (特征分解) of the order of $D^3$, and the gradient has to go through
+# it all. BN has a
 # few operations per number at any width and no product of matrices. Networks with
 # whitening layers have been trained {cite}`huang2018decorrelated`; by depth, it makes
 # the growth of equation {eq}`eq-growth` worse, because every narrow direction is
@@ -728,9 +747,12 @@ print("top layer alone, rate 0.1: loss", approx(top_only[0.1], 0.8, 2.2))
 print("top layer alone, rate 10:  loss", approx(top_only[10.0], 4, 100))
 
 # %% [markdown]
-# It does not. Without any shift there is still a limit. It is a milder one: too large a rate makes
-# this loss rattle, where the whole network's diverges. So moving layers are part of the trouble,
-# but not the only cause of a limit. A step is too large when it overshoots a *curved* loss, and the loss of
+# It does not. Without any shift there is still a limit. It is a milder one: too large a
+# rate makes
+# this loss rattle, where the whole network's diverges. So moving layers are part of the
+# trouble,
+# but not the only cause of a limit. A step is too large when it overshoots a *curved*
+# loss, and the loss of
 # the top layer is curved by the size of its inputs, moving or not. Bjorck and
 # colleagues looked at what a large step does to a whole network
 # {cite}`bjorck2018understanding`: without BN the activations grow from layer to layer,
@@ -777,8 +799,10 @@ plt.show()
 figures.digest("root mean squares", list(one_step.values()))
 
 # %% [markdown]
-# One step leaves no time to follow a drift, and the blow-up is there at once, multiplied from
-# layer to layer. BN resets the size after every layer, so nothing is left to multiply. Is it
+# One step leaves no time to follow a drift, and the blow-up is there at once,
+# multiplied from
+# layer to layer. BN resets the size after every layer, so nothing is left to multiply.
+# Is it
 # the work of one layer, or of all together? We let each layer take the step alone:
 
 # %%
@@ -788,12 +812,16 @@ print("layer 8 after a step of all:", approx(together, 30, 5000))
 print("after a step of one layer, at most:", approx(max(alone), 0.5, 12))
 
 # %% [markdown]
-# It needs company. Each gradient counts on the other layers to stand still, and all of them
-# step. That much of the notes' sentence is true: layers that move at once are what makes a deep
+# It needs company. Each gradient counts on the other layers to stand still, and all of
+# them
+# step. That much of the notes' sentence is true: layers that move at once are what
+# makes a deep
 # network touchy. But it happens within one step, and nobody has had to adapt to anybody.
 #
 # The notes also list **small rates** as a remedy. They are one, where the rate was the
-# trouble: drift per step shrinks with the rate. They cannot be one, in these 300 steps, where the signal vanished before the first step, as it does in the same network under the weights that
+# trouble: drift per step shrinks with the rate. They cannot be one, in these 300 steps,
+# where the signal vanished before the first step, as it does in the same network under
+# the weights that
 # PyTorch gives to a `Linear` layer by itself:
 
 # %%
@@ -855,12 +883,18 @@ print("plain", approx(drift_at[0.1], 0.02, 0.3), " BN", approx(bn_drift, 0.0003,
 print("final losses:", approx(plain[1], 0, 3), "and", approx(final(bn_losses), 0, 0.3))
 
 # %% [markdown]
-# By this measure BN reduces the shift: it holds the two moments that it sets itself. (By another,
-# how much a layer's gradient changes once the layers below have moved, Santurkar and colleagues
-# find no reduction {cite}`santurkar2018how`.) And BN helps. Does it help *because* of that?
-# That needs an intervention: put the shift back and leave the rest. In 2018 Santurkar and colleagues did. Behind each BN they added noise whose mean is not 0 and
-# whose variance is not 1, so that every layer lives in a permanent earthquake. Theirs is drawn
-# anew for every example, from a distribution that changes at every step. Ours is simpler: one
+# By this measure BN reduces the shift: it holds the two moments that it sets itself.
+# (By another,
+# how much a layer's gradient changes once the layers below have moved, Santurkar and
+# colleagues
+# find no reduction {cite}`santurkar2018how`.) And BN helps. Does it help *because* of
+# that?
+# That needs an intervention: put the shift back and leave the rest. In 2018 Santurkar
+# and colleagues did. Behind each BN they added noise whose mean is not 0 and
+# whose variance is not 1, so that every layer lives in a permanent earthquake. Theirs
+# is drawn
+# anew for every example, from a distribution that changes at every step. Ours is
+# simpler: one
 # scale and one shift per unit and step, the same for the whole batch. It has to stand *behind*
 # the BN; in front, the BN would undo ours exactly:
 
@@ -941,7 +975,9 @@ for kind in contest:
 #
 # What else does BN change, then? The same authors looked at the **loss landscape**
 # (损失曲面). A gradient is a promise about the loss a step ahead; how well is it kept?
-# Along the gradient, they took steps of several sizes (ours are half to four times the rate) and noted the range of losses met, and how far the gradient itself had changed on the way. Here,
+# Along the gradient, they took steps of several sizes (ours are half to four times the
+# rate) and noted the range of losses met, and how far the gradient itself had changed
+# on the way. Here,
 # on one fixed batch of training digits, every fifth step of two ReLU networks:
 
 
@@ -1002,7 +1038,8 @@ for kind, (loss_range, change_range) in rough.items():
 # %% [markdown]
 # With BN the loss a step ahead is what the gradient promised, within a narrow band; in
 # the plain network a step that is four times too long may undo all progress so far. Two
-# things the picture also says, and honesty demands: in the very first steps the two hardly differ, the roughness comes with training; and at this small rate the plain
+# things the picture also says, and honesty demands: in the very first steps the two
+# hardly differ, the roughness comes with training; and at this small rate the plain
 # network learns *faster*. A smooth loss is not a gain in itself. It is a licence for
 # larger steps, and {numref}`fig-rates` shows BN using it.
 #
@@ -1024,9 +1061,12 @@ settle(
 # What this small experiment does *not* show: that smoothness is the cause. We changed
 # the shift on purpose and saw that it cost little; the landscape we only observed,
 # and it differs along with many other things, the size of the gradients for one. Nor do
-# 8 to 12 layers on 8 × 8 digits speak for every network. The papers do it at full size, Santurkar and colleagues with a proof of smoothness, and the
-# argument about the exact mechanism is not over. Settled is this: BN keeps nearly all of its
-# benefit with far more shift than without, so removing the shift is not what the benefit rests
+# 8 to 12 layers on 8 × 8 digits speak for every network. The papers do it at full size,
+# Santurkar and colleagues with a proof of smoothness, and the
+# argument about the exact mechanism is not over. Settled is this: BN keeps nearly all
+# of its
+# benefit with far more shift than without, so removing the shift is not what the
+# benefit rests
 # on here.
 #
 # ## Where people go wrong
@@ -1053,8 +1093,10 @@ print("on training batches:", approx(false_drift, 0.02, 0.1), "a step")
 # %% [markdown]
 # **Believing that `nn.Linear` is initialised for ReLU.** It calls a function with
 # *kaiming* (He's first name) in it, but with a parameter that makes the gain one third:
-# a sixth of what ReLU needs. By equation {eq}`eq-signal`, every layer without a bias keeps a sixth of the mean square. PyTorch's
-# biases keep the numbers alive, but not the information: after fifty layers all examples come out
+# a sixth of what ReLU needs. By equation {eq}`eq-signal`, every layer without a bias
+# keeps a sixth of the mean square. PyTorch's
+# biases keep the numbers alive, but not the information: after fifty layers all
+# examples come out
 # alike.
 
 # %%
@@ -1120,7 +1162,8 @@ check.whitener(whitener)
 # %% [markdown]
 # **3. For an evening: who explodes least?** Equation {eq}`eq-growth` is about ReLU.
 # Write `growth(activation)`: by which factor does the *size* of the gradient (not its
-# square) grow per layer, with weights of gain 1 and this activation followed by LN? The averages over
+# square) grow per layer, with weights of gain 1 and this activation followed by LN? The
+# averages over
 # $z \sim \mathcal N(0,1)$ may be numerical integrals or means over a million draws.
 # Then compare `growth` with `by_depth` for tanh, GELU and SiLU. Which activation would
 # you take for fifty normalised layers without residual connections, and what would you
@@ -1152,17 +1195,21 @@ for activation in (torch.tanh, F.gelu, F.silu):
 # %% [markdown]
 # A straight line has growth 1, and nothing else has: $\operatorname{Var} f(z) \le
 # \mathbb E[f'(z)^2]$ for a Gaussian $z$, with equality only for straight lines (Poincaré's
-# inequality). The straighter an activation, the less it explodes, and the less fifty layers of it
+# inequality). The straighter an activation, the less it explodes, and the less fifty
+# layers of it
 # can do that one cannot.
 #
 # ## In short
 #
-# In a saturated neuron each step is smaller by the factor of the slope; that part of the story
+# In a saturated neuron each step is smaller by the factor of the slope; that part of
+# the story
 # holds. Numbers that shrink or grow from layer to layer are a matter of signal
 # propagation, and a good initialisation settles it at the start. Internal covariate
 # shift (内部协变量偏移) is something else, a shift over training time that updates
-# below bring about; freeze the layers below and it is exactly zero. BN steadies the moments that it sets, but a BN
-# network that is shaken at every step learns nearly as well; better supported are a smoother loss and steps that no longer blow up from layer to
+# below bring about; freeze the layers below and it is exactly zero. BN steadies the
+# moments that it sets, but a BN
+# network that is shaken at every step learns nearly as well; better supported are a
+# smoother loss and steps that no longer blow up from layer to
 # layer. BN is not whitening: it leaves correlations where they are, at a tiny part of
 # the price. And normalisation holds the signal, not the gradient.
 #

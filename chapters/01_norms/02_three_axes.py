@@ -12,10 +12,12 @@
 # Inside a model, a batch of texts is a block of numbers with three axes: which text,
 # which position in it, which feature of that token. Nearly every normalisation layer
 # (归一化层) does the same two things to this block: it subtracts a mean (均值) and divides by
-# a standard deviation (标准差). The layers differ in one thing only: **which cells of the block
+# a standard deviation (标准差). The layers differ in one thing only: **which cells of the
+# block
 # go into the mean.**
 #
-# That sounds too simple to get wrong. It often is, in notes and in code that runs without an
+# That sounds too simple to get wrong. It often is, in notes and in code that runs
+# without an
 # error. At the end of
 # this page you can
 #
@@ -120,7 +122,8 @@ print("all four agree with the hand calculation to 1e-12")
 #
 # followed by a learned scale and shift per feature, $y = \gamma_f\, \hat x + \beta_f$
 # with $\gamma, \beta \in \mathbb{R}^D$. The small $\varepsilon$ keeps the root away from
-# zero. All the difference between the layers is the set $S$, and $S$ is a choice of axes (GroupNorm
+# zero. All the difference between the layers is the set $S$, and $S$ is a choice of
+# axes (GroupNorm
 # first cuts the features into groups):
 #
 # | layer | pooled axes | how many means | numbers in each |
@@ -170,8 +173,10 @@ show(norms.standardise, norms.layer_norm, norms.instance_norm)
 # ## Ask the layer itself
 #
 # Definitions can be misread, code can be misread. There is a way to find the crowd $S$
-# that involves no reading at all: **change one input cell and see whether an output moves.** If the output at $(0,0,0)$ reacts to an input cell, that cell was in the crowd.
-# The {term}`gradient 梯度 <gradient>` asks this of all cells at once: it is zero wherever nothing
+# that involves no reading at all: **change one input cell and see whether an output
+# moves.** If the output at $(0,0,0)$ reacts to an input cell, that cell was in the crowd.
+# The {term}`gradient 梯度 <gradient>` asks this of all cells at once: it is zero wherever
+# nothing
 # can move, and elsewhere, for random numbers, it is not.
 
 
@@ -249,9 +254,11 @@ for row, (colour, pools) in enumerate([("vermilion", felt_misfed), ("orange", fe
 plt.show()
 
 # %% [markdown]
-# The upper row *is* the notes. One reading explains all three mistakes: the block is taken
+# The upper row *is* the notes. One reading explains all three mistakes: the block is
+# taken
 # for an image, (batch, channel, place), with the position in the channel's seat.
-# `nn.LayerNorm([L, D])` is the form that image models used, over everything but the batch.
+# `nn.LayerNorm([L, D])` is the form that image models used, over everything but the
+# batch.
 #
 # Before the verdicts, the numbers. Random blocks, in float64, so that "equal" can mean
 # equal to twelve digits:
@@ -304,9 +311,11 @@ settle(
 # ## What BERT computes
 #
 # "BERT calls `torch.nn.LayerNorm`, but what it computes is IN." We need not argue about
-# it: the real weights are here. MiniLM {cite}`wang2020minilm` is a BERT {cite}`devlin2019bert` of six layers and width 384, later
+# it: the real weights are here. MiniLM {cite}`wang2020minilm` is a BERT
+# {cite}`devlin2019bert` of six layers and width 384, later
 # trained further to give whole sentences a vector. It has 13 modules of type
-# `LayerNorm`: one after the embeddings, two in each layer. We let it read a padded batch and catch, with a *hook* (钩子: a function that a module calls on
+# `LayerNorm`: one after the embeddings, two in each layer. We let it read a padded
+# batch and catch, with a *hook* (钩子: a function that a module calls on
 # its way), what goes into each of the 13 and what comes out.
 
 # %%
@@ -360,8 +369,10 @@ for candidate, errors in worst.items():
     print(f"{candidate:14} errors from {shown[0]} to {shown[1]}")
 
 # %% [markdown]
-# What is left of the first error is the rounding of float32, which carries about seven digits. The other two are not approximations of what BERT does;
-# they are something else. The learned scales say the same without any run: one number per feature, as LN
+# What is left of the first error is the rounding of float32, which carries about seven
+# digits. The other two are not approximations of what BERT does;
+# they are something else. The learned scales say the same without any run: one number
+# per feature, as LN
 # has it. An InstanceNorm over a mis-fed block of length $L$ would carry $L$ of them, one
 # per *position*, and could not even be applied to a text of another length.
 
@@ -383,8 +394,10 @@ settle(
 )
 
 # %% [markdown]
-# To be fair to the notes: by IN they mean "each character by itself", and those are the cells
-# that BERT pools. The cells are right, the name is wrong, and the layer that bears the name
+# To be fair to the notes: by IN they mean "each character by itself", and those are the
+# cells
+# that BERT pools. The cells are right, the name is wrong, and the layer that bears the
+# name
 # computes something else.
 #
 # ## The way back: what LayerNorm does to a gradient
@@ -398,7 +411,8 @@ settle(
 #
 # Nudge $x$ by a small $\mathrm dx$. The mean moves by $\overline{\mathrm dx}$, and since
 # $\sigma^2$ is a mean of squares, $\mathrm d\sigma = \overline{(x-\mu)\,\mathrm
-# dx}/\sigma = \overline{\hat x\, \mathrm dx}$ (the part of $\mathrm d\mu$ falls out because
+# dx}/\sigma = \overline{\hat x\, \mathrm dx}$ (the part of $\mathrm
+# d\mu$ falls out because
 # $\overline{x - \mu} = 0$). The quotient rule gives
 #
 # $$
@@ -418,7 +432,8 @@ settle(
 #
 # In words: take the gradient, remove its mean, remove its part along $\hat x$, divide by
 # $\sigma$. Both removals are what the forward pass promised. Shifting all features
-# changes nothing, so no gradient may point along $(1, \dots, 1)$; stretching the vector changes nothing (with $\varepsilon = 0$), so none may point along $\hat x$.
+# changes nothing, so no gradient may point along $(1, \dots, 1)$; stretching the vector
+# changes nothing (with $\varepsilon = 0$), so none may point along $\hat x$.
 
 
 # %%
@@ -457,9 +472,12 @@ assert pair.grad.abs().max() < 1e-12
 print("three different pairs, one output (−1, 1), and no gradient at all")
 
 # %% [markdown]
-# There is a second effect in equation {eq}`eq-ln-backward`, the factor $1/\sigma$: a vector with
-# large numbers gets a small gradient. Make the *weights* that produced $x$ ten times larger, and
-# their gradient becomes ten times smaller; relative to their size, a step changes them a hundred
+# There is a second effect in equation {eq}`eq-ln-backward`, the factor $1/\sigma$: a
+# vector with
+# large numbers gets a small gradient. Make the *weights* that produced $x$ ten times
+# larger, and
+# their gradient becomes ten times smaller; relative to their size, a step changes them
+# a hundred
 # times less. Too large an {term}`initialisation 初始化 <initialisation>` brakes itself.
 
 # %%
@@ -503,9 +521,12 @@ for name, (mine, library) in pairs.items():
 #
 # Three slips in one line of code, all silent.
 #
-# **ε outside the root, and Bessel's correction (贝塞尔校正).** `torch.std` divides by $n-1$ unless told otherwise, and the teaching version in the Annotated
-# Transformer {cite}`rush2018annotated` writes `(x - mean) / (std + eps)`. For one vector of 384
-# features the first changes the result by a factor $\sqrt{383/384}$. It trains as well as ever,
+# **ε outside the root, and Bessel's correction (贝塞尔校正).** `torch.std` divides by $n-1$
+# unless told otherwise, and the teaching version in the Annotated
+# Transformer {cite}`rush2018annotated` writes `(x - mean) / (std + eps)`. For one
+# vector of 384
+# features the first changes the result by a factor $\sqrt{383/384}$. It trains as well
+# as ever,
 # and it hardly shows even with somebody else's weights, in all 13 modules of MiniLM.
 
 
@@ -540,9 +561,12 @@ print("MiniLM with both slips: outputs move by at most", approx(gap, 0.001, 0.1)
 print("the largest output is", approx(largest, 2, 20))
 
 # %% [markdown]
-# No test of the trained model would find it; a comparison with the library finds it at once. And ε
-# outside the root can do worse: on a vector that is nearly constant, $\sqrt{\sigma^2+\varepsilon}$
-# holds the output small, as intended, and $\sigma + \varepsilon$ blows tiny differences up.
+# No test of the trained model would find it; a comparison with the library finds it at
+# once. And ε
+# outside the root can do worse: on a vector that is nearly constant,
+# $\sqrt{\sigma^2+\varepsilon}$
+# holds the output small, as intended, and $\sigma + \varepsilon$ blows tiny differences
+# up.
 #
 # **Variance as "mean of squares minus square of the mean".** The identity is true on
 # paper. In float32, at a mean of ten thousand, both terms are near $10^8$, where
@@ -597,8 +621,10 @@ def my_layer_norm(x, weight, bias, eps):
 check.layer_norm(my_layer_norm)
 
 # %% [markdown]
-# **3. Break it.** Open `utils/norms.py`, and in `standardise` move `eps` out of the root. Run the
-# section *Equal to the library* again (JupyterLab reloads the module by itself): LN goes red. Now
+# **3. Break it.** Open `utils/norms.py`, and in `standardise` move `eps` out of the
+# root. Run the
+# section *Equal to the library* again (JupyterLab reloads the module by itself): LN
+# goes red. Now
 # move `"rms"` to the front of `pairs`. Why does it stay green? Then put everything back.
 #
 # **4. For an evening: the backward pass of RMSNorm.** Derive it as we did for LN, and
@@ -626,8 +652,10 @@ check.rms_norm_backward(rms_norm_backward)
 #
 # A normalisation layer is a mean and a variance over a set of axes, and the set is the
 # layer. BN pools a feature over texts and positions, IN a feature over the positions of
-# one text, LN and RMSNorm a token over its features. The notes' three pictures are what the layers pool when a block of texts is read as
-# images. BERT computes layer normalisation, on real weights, to float32's rounding. Backward, LN removes the gradient's mean and its part along the output, and
+# one text, LN and RMSNorm a token over its features. The notes' three pictures are what
+# the layers pool when a block of texts is read as
+# images. BERT computes layer normalisation, on real weights, to float32's rounding.
+# Backward, LN removes the gradient's mean and its part along the output, and
 # divides by the standard deviation.
 #
 # Next: [why BERT uses LayerNorm](03_why_bert_uses_layernorm), where the lit cells of

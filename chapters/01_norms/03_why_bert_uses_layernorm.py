@@ -9,8 +9,10 @@
 # %% [markdown]
 # # Why BERT uses LayerNorm
 #
-# Batch normalisation stood in the networks that won the image benchmarks when the Transformer
-# appeared, and the Transformer did not use it. The usual reason is one line: "BN is for images, LN is
+# Batch normalisation stood in the networks that won the image benchmarks when the
+# Transformer
+# appeared, and the Transformer did not use it. The usual reason is one line: "BN is for
+# images, LN is
 # for text". That is a habit, and a habit explains nothing. What exactly would go wrong?
 #
 # This page breaks it on purpose: it feeds padding, batches of one, long and short texts,
@@ -22,7 +24,8 @@
 # - tell the three different illnesses of BN on text apart, and which of them a mask cures;
 # - describe the set on which LN's outputs lie, and say why "Gaussian" is the wrong word.
 #
-# You need [three axes](02_three_axes): BN pools a feature over all tokens of the batch, LN
+# You need [three axes](02_three_axes): BN pools a feature over all tokens of the batch,
+# LN
 # pools a token over its features.
 
 # %% tags=["hide-input"]
@@ -69,8 +72,11 @@ notes_say(
 # One feature, two tokens: the values 4 and 8. Their mean is 6, their variance 4, so
 # batch normalisation turns the 4 into $(4-6)/2 = -1$: *below average*.
 #
-# Now another text in the batch is longer, and ours is filled up with two {term}`pads 填充 <padding>` of value 0. The mean of 4, 8, 0, 0 is 3, the variance $(1 + 25 + 9 + 9)/4 = 11$, and the
-# same 4 becomes $(4-3)/\sqrt{11} \approx 0.30$: *above average*. Nothing about our text has
+# Now another text in the batch is longer, and ours is filled up with two
+# {term}`pads 填充 <padding>` of value 0. The mean of 4, 8, 0, 0 is 3, the variance
+# $(1 + 25 + 9 + 9)/4 = 11$, and the
+# same 4 becomes $(4-3)/\sqrt{11} \approx 0.30$: *above average*. Nothing about our text
+# has
 # changed; only its neighbour has.
 
 # %%
@@ -87,10 +93,14 @@ print("4 without pads → −1; with two pads → +1/√11")
 # ## Real padding
 #
 # In a real model a pad is not a zero vector. BERT gives the token `[PAD]` an embedding
-# like any other, adds a position to it and sends it through all layers; only the attention
-# mask keeps others from looking at it. We read 32 sentences, from one word to more than twenty, in one batch, and catch the input of
-# each of the model's 13 LayerNorms. (The model is MiniLM again, a BERT that was then trained to give
-# whole sentences a vector; that makes the tokens of a text more alike than in BERT itself.)
+# like any other, adds a position to it and sends it through all layers; only the
+# attention
+# mask keeps others from looking at it. We read 32 sentences, from one word to more than
+# twenty, in one batch, and catch the input of
+# each of the model's 13 LayerNorms. (The model is MiniLM again, a BERT that was then
+# trained to give
+# whole sentences a vector; that makes the tokens of a text more alike than in BERT
+# itself.)
 
 # %%
 model, tokenizer = pretrained.encoder()
@@ -155,7 +165,8 @@ print("LN and masked BN: less than 1e-4, at any padding")
 # Half a standard deviation, on tokens that nobody touched. Most of it is one shift per
 # feature, the same for all tokens; but the next layer has learnt its weights for another
 # place. Two of the three curves stay at the rounding of float32, and one of them is a *batch*
-# normalisation: **a mask (掩码) cures the illness of padding completely.** Keep that in mind,
+# normalisation: **a mask (掩码) cures the illness of padding completely.** Keep that in
+# mind,
 # because it means that padding alone cannot be the reason for LN.
 #
 # ## Who else is in the batch
@@ -189,13 +200,15 @@ settle_all(
 
 # %% [markdown]
 # Both claims of the notes hold, and they are the same fact: the crowd of a token under LN
-# is the token. The last lines are the extreme case: in training, a batch of one token has no statistics at
+# is the token. The last lines are the extreme case: in training, a batch of one token
+# has no statistics at
 # all, and both our layer and PyTorch's refuse.
 #
 # ## A batch of texts is smaller than it looks
 #
 # BN in training uses the statistics of the batch as a stand-in for those of all data.
-# With many tokens in a batch that should be accurate: the squared error of a mean of $n$ independent draws shrinks like $1/n$, and 16 texts of 100 tokens make 1,600 draws.
+# With many tokens in a batch that should be accurate: the squared error of a mean of
+# $n$ independent draws shrinks like $1/n$, and 16 texts of 100 tokens make 1,600 draws.
 #
 # But tokens of one text are not independent draws. They share a topic, a style, an
 # author, and the layers of a Transformer are built to mix them. Survey statisticians know
@@ -244,16 +257,22 @@ print("at the top:", approx(effects[-1], 4, 10))
 
 # %% [markdown]
 # The deeper the layer, the more alike the tokens of a text, and the fewer independent
-# voices a batch holds. The zigzag has a reason too: odd modules come right after attention,
-# which mixes tokens, even ones after the feed-forward part, which does not. (How much of the
+# voices a batch holds. The zigzag has a reason too: odd modules come right after
+# attention,
+# which mixes tokens, even ones after the feed-forward part, which does not. (How much
+# of the
 # top is the Transformer, and how much the later training on whole sentences, this picture
-# cannot tell.) Shen et al. {cite}`shen2020powernorm` find, in translation models, that batch
-# statistics fluctuate strongly throughout the training, and build a batch norm for text on
+# cannot tell.) Shen et al. {cite}`shen2020powernorm` find, in translation models, that
+# batch
+# statistics fluctuate strongly throughout the training, and build a batch norm for text
+# on
 # that observation.
 #
 # ## Memory: the train–eval gap
 #
-# After training there may be no batch, so BN remembers: during training it keeps {term}`running averages 滑动平均 <running statistics>` of mean and variance, and afterwards uses those. It is two functions
+# After training there may be no batch, so BN remembers: during training it keeps
+# {term}`running averages 滑动平均 <running statistics>` of mean and variance, and
+# afterwards uses those. It is two functions
 # under one name.
 
 # %%
@@ -281,7 +300,8 @@ print("same outputs in training and evaluation, same state, loaded both ways")
 # The gap between the two functions is the price. For each sentence: how far apart are its
 # values when normalised with its own batch, as in training, and with the statistics of
 # everything, as in evaluation, for batches of different
-# sizes? (With 16 of 32 texts half of "everything" is in the batch, so the right end flatters.)
+# sizes? (With 16 of 32 texts half of "everything" is in the batch, so the right end
+# flatters.)
 
 # %%
 top = inputs[12].double()
@@ -321,7 +341,8 @@ print("whole texts: more than 1.5 times the gap, at every size")
 
 # %% [markdown]
 # With one text to a batch BN is instance normalisation: in training it sees a token *relative
-# to its own text*, in evaluation relative to the language. Those are different quantities, and
+# to its own text*, in evaluation relative to the language. Those are different
+# quantities, and
 # whatever the next layer learnt about the first is applied to the second.
 #
 # ## The fair opponent: train it
@@ -374,8 +395,10 @@ class Reader(nn.Module):
 
 # %% [markdown]
 # The twist is in *how the batches are put together*. In the first course they are mixed
-# well. In the second, each batch holds texts of one topic (a few batches, at the borders, of two), and the batches come in
-# random order. That is not exotic: it is what you get from files read one after the other,
+# well. In the second, each batch holds texts of one topic (a few batches, at the
+# borders, of two), and the batches come in
+# random order. That is not exotic: it is what you get from files read one after the
+# other,
 # from one customer's documents, from a conversation.
 
 
@@ -439,24 +462,31 @@ for kind in kinds:
 # test. (A toy of 3,200 texts is no proof for large models; it is proof that there is no
 # law.)
 #
-# **In batches that have something in common BN loses a good part of it, and here masked BN
+# **In batches that have something in common BN loses a good part of it, and here masked
+# BN
 # loses all.** BN subtracts from every feature what the batch has in common, and here that
-# is the topic. How much is lost depends on the arrangement (try texts of equal length, or a
+# is the topic. How much is lost depends on the arrangement (try texts of equal length,
+# or a
 # norm before the sub-layer: about half of the answers stay right). LN cannot know what
 # the batch has in common, and that is its strength.
 #
 # So this is where the claim about computer vision and language ends up,
-# {claim}`norms-cv-bn-nlp-ln`: the statistics decide, not the kind of data. Vision models moved to LN when they
-# moved to Transformers {cite}`dosovitskiy2021vit` and found that a convolutional network does well
+# {claim}`norms-cv-bn-nlp-ln`: the statistics decide, not the kind of data. Vision
+# models moved to LN when they
+# moved to Transformers {cite}`dosovitskiy2021vit` and found that a convolutional
+# network does well
 # with it too {cite}`liu2022convnext`; a batch norm made for text works in translation
-# {cite}`shen2020powernorm`. What LN offers everywhere is independence: of padding, of batch size,
-# of company, of the mode. The [next page](04_norms_today) counts which layer today's models carry.
+# {cite}`shen2020powernorm`. What LN offers everywhere is independence: of padding, of
+# batch size,
+# of company, of the mode. The [next page](04_norms_today) counts which layer today's
+# models carry.
 #
 # ## A sphere, but no Gaussian
 #
 # Another reason in the notes sounds more mathematical: LN makes embeddings that lie in "a
 # spherical space" and "follow a Gaussian of mean 0 and variance 1". The first half is
-# true and better than it sounds. Take $\varepsilon = 0$, before scale and shift. The mean of
+# true and better than it sounds. Take $\varepsilon = 0$, before scale and shift. The
+# mean of
 # the outputs is zero and their mean square is one:
 #
 # $$
@@ -464,7 +494,8 @@ for kind in kinds:
 # $$
 #
 # The first equation is a plane through the origin, the second a sphere of radius
-# $\sqrt D$. Their intersection is a sphere of one dimension less {cite}`brody2023expressivity`. With $D=3$
+# $\sqrt D$. Their intersection is a sphere of one dimension less
+# {cite}`brody2023expressivity`. With $D=3$
 # we can see it: every vector in space lands on one circle.
 
 # %% mystnb={"figure": {"caption": "Three hundred vectors with three features (left), after LN (middle: all on the circle where the sphere of radius \u221a3 meets the plane of zero sum), after BN (right: centred and scaled per feature, still a cloud).", "name": "fig-circle"}, "image": {"alt": "Three scatter plots in space. A skewed cloud; a perfect circle tilted in space; a centred cloud."}}
@@ -484,12 +515,16 @@ for place, (name, points) in enumerate(stages.items(), 1):
 plt.show()
 
 # %% [markdown]
-# The second half fails, for two reasons. The first is formal: a Gaussian variable can take any
-# value, but a coordinate on this sphere cannot exceed $\sqrt{D-1}$, which is reached when all
+# The second half fails, for two reasons. The first is formal: a Gaussian variable can
+# take any
+# value, but a coordinate on this sphere cannot exceed $\sqrt{D-1}$, which is reached
+# when all
 # others are equal. (A point drawn *evenly* from a large sphere does have nearly Gaussian
-# coordinates.) The second is not formal at all: LN of one vector is $x \mapsto (x-\mu)/\sigma$, a shift and a stretch: it moves a
+# coordinates.) The second is not formal at all: LN of one vector is
+# $x \mapsto (x-\mu)/\sigma$, a shift and a stretch: it moves a
 # histogram and scales it, but **cannot change its shape**. If the features of a
-# token are skewed before, they are skewed by exactly as much after. We feed it exponential numbers, whose {term}`skewness 偏度 <skewness>` is 2 (64 of them show a little
+# token are skewed before, they are skewed by exactly as much after. We feed it
+# exponential numbers, whose {term}`skewness 偏度 <skewness>` is 2 (64 of them show a little
 # less), where a Gaussian has 0.
 
 
@@ -532,8 +567,10 @@ print("other tokens, greatest share:      ", approx(one[others].max(), 0.4, 0.9)
 print("other tokens, median share:        ", approx(one[others].median(), 0.05, 0.5))
 
 # %% [markdown]
-# In the middle of the network every `[CLS]` has nearly *all* of its length in one single feature;
-# it sits in a corner of the sphere, as far from a Gaussian cloud as a vector of this length
+# In the middle of the network every `[CLS]` has nearly *all* of its length in one
+# single feature;
+# it sits in a corner of the sphere, as far from a Gaussian cloud as a vector of this
+# length
 # can be. It frames the text and stands for no word. And in an ordinary token, too, one
 # feature of 384 holds a good part of the length. Such outliers return in the chapter on
 # quantization, where they are the main difficulty.
@@ -553,8 +590,10 @@ for name, length in {"words": words, "positions": positions, "sums": sums}.items
     print(f"{name:10} lengths from {low} to {high}")
 
 # %% [markdown]
-# Does LN remove such differences? $\mathrm{LN}(s\,x) = \mathrm{LN}(x)$ for every $s > 0$ and for
-# each token separately, because mean and standard deviation both take the factor $s$ and it
+# Does LN remove such differences? $\mathrm{LN}(s\,x) = \mathrm{LN}(x)$ for every
+# $s > 0$ and for
+# each token separately, because mean and standard deviation both take the factor $s$
+# and it
 # cancels. BN pools over tokens, so a factor on *all* tokens cancels as well, but a factor
 # on one token does not.
 
@@ -583,7 +622,8 @@ settle(
 
 # %% [markdown]
 # So the contrast is real, but it is "each token" against "all tokens", not "yes" against
-# "no". And the sentence's second half, that this lowers the *variance of the model*, names a
+# "no". And the sentence's second half, that this lowers the *variance of the model*,
+# names a
 # quantity that the notes never measure; nothing here supports or refutes it.
 #
 # ## Where people go wrong
@@ -605,8 +645,10 @@ print("one look, without gradients, and the running mean has moved")
 # %% [markdown]
 # ## Exercises
 #
-# **1. Warm-up.** One feature has the values 4 and 8 in a text of two tokens. How many pads
-# of value 0 must be added for the 4 to come out of BN as *exactly* 0 (with $\varepsilon = 0$)?
+# **1. Warm-up.** One feature has the values 4 and 8 in a text of two tokens. How many
+# pads
+# of value 0 must be added for the 4 to come out of BN as *exactly* 0 (with
+# $\varepsilon = 0$)?
 
 # %%
 pads = ...  # a whole number
@@ -660,18 +702,21 @@ def fold(linear, bn):
 check.fold(fold)
 
 # %% [markdown]
-# For LN there is no such function, because its mean and deviation are those of the very token:
+# For LN there is no such function, because its mean and deviation are those of the very
+# token:
 # they have to be computed each time, at every layer, for every token.
 #
 # ## In short
 #
 # BN on text has three separate illnesses. Padding leaks into its statistics, and a mask
 # cures that. Small or single-text batches give it noisy statistics and a gap between
-# training and evaluation, worse than the number of tokens suggests, because the tokens of a
+# training and evaluation, worse than the number of tokens suggests, because the tokens
+# of a
 # text are alike. And what a batch has in common it subtracts, which no mask can cure. LN
 # has none of them, because a token's crowd is the token. Its outputs lie on a sphere
 # inside a plane; they are not Gaussian, and no per-token shift and stretch could make
 # them so.
 #
-# Next: [norms today](04_norms_today), where the mean goes too, and where the layer sits becomes the
+# Next: [norms today](04_norms_today), where the mean goes too, and where the layer sits
+# becomes the
 # question.

@@ -12,7 +12,8 @@
 # Open the code of a language model of this decade and look for `LayerNorm`. You will
 # probably not find it. You will find a layer that has forgotten the mean, it will stand
 # in another place than in BERT, and in some models there are two more of it inside
-# attention. Each of the three changes is a line of code, and each has a reason that can be seen in
+# attention. Each of the three changes is a line of code, and each has a reason that can
+# be seen in
 # seconds on a small model. At the end of this page you can
 #
 # - say what RMSNorm drops, what that costs and what it saves, in counted operations;
@@ -59,7 +60,8 @@ notes_say("norms-three-kinds")
 # ## By hand: what is a mean worth?
 #
 # Take the token $(7, 1)$. Layer normalisation subtracts the mean 4, leaves $(3, -3)$, and
-# divides by 3: $(1, -1)$. {term}`RMSNorm 均方根归一化 <RMSNorm>` divides by the root of the mean square,
+# divides by 3: $(1, -1)$. {term}`RMSNorm 均方根归一化 <RMSNorm>` divides by the root of the
+# mean square,
 # $\sqrt{(49+1)/2} = 5$, and is done: $(1.4, 0.2)$.
 #
 # Now add 10 to both features: $(17, 11)$. LN says $(1, -1)$ again; it cannot see the
@@ -91,7 +93,8 @@ show(norms.rms_norm)
 # Zhang and Sennrich {cite}`zhang2019rms` guessed that the division does the work and the
 # subtraction does not. A guess about trained networks can be checked on a trained
 # network. How much of a token's length does LN remove when it subtracts the mean? For a
-# vector of $D$ features that share is $D\,\overline{x}^2 / \lVert x \rVert^2$; a random direction would have a share of $1/D$ on average.
+# vector of $D$ features that share is $D\,\overline{x}^2 / \lVert x \rVert^2$; a random
+# direction would have a share of $1/D$ on average.
 
 # %% mystnb={"figure": {"caption": "Share of a token's squared length that lies along (1, \u2026, 1), the part which LN removes and RMSNorm keeps, at the input of MiniLM's 13 LayerNorms: mean over tokens, and the middle half. The dashed line is the mean share of a random direction, 1/384.", "name": "fig-mean-share"}, "image": {"alt": "Logarithmic plot over 13 modules. All means lie below the dashed line at 1/384, some of them more than ten times."}}
 model, tokenizer = pretrained.encoder()
@@ -127,9 +130,12 @@ worst = torch.stack(angles).median(-1).values.min().item()
 print("cosine between RMSNorm and LN, lowest median:", approx(worst, 0.98, 1))
 
 # %% [markdown]
-# Here LN has hardly anything to subtract: no more than from random directions. That is one
-# encoder, and it was trained with LN, which deletes the mean, so it could not have used it. But
-# language models that were trained with RMSNorm look the same {cite}`gupta2024geometric`. On such
+# Here LN has hardly anything to subtract: no more than from random directions. That is
+# one
+# encoder, and it was trained with LN, which deletes the mean, so it could not have used
+# it. But
+# language models that were trained with RMSNorm look the same
+# {cite}`gupta2024geometric`. On such
 # vectors RMSNorm and LN do nearly the same.
 #
 # What is saved? We count, since a clock would tell about this machine. A
@@ -160,10 +166,14 @@ for f in (norms.layer_norm, norms.rms_norm):
     )
 
 # %% [markdown]
-# One reduction instead of two, five operations instead of seven, one block of memory less.
-# Normalisation is a small part of a model's arithmetic, but each pass over the data counts,
-# since reading memory, not arithmetic, is what it waits for. That is also where our readable
-# versions lose time against the library. A record compares them, forward and backward, one
+# One reduction instead of two, five operations instead of seven, one block of memory
+# less.
+# Normalisation is a small part of a model's arithmetic, but each pass over the data
+# counts,
+# since reading memory, not arithmetic, is what it waits for. That is also where our
+# readable
+# versions lose time against the library. A record compares them, forward and backward,
+# one
 # thread; `make bench` takes it again on your machine.
 
 # %% mystnb={"figure": {"caption": "Time of ours divided by time of torch's, forward and backward, with a 95% interval, for three block sizes (B, L, D), from the record. Left of the line ours is faster.", "name": "fig-bench"}, "image": {"alt": "Dots with intervals for five layers and three sizes on a logarithmic axis. Layer normalisation lies between two and six; batch and instance normalisation lie below one at the largest size; RMS normalisation lies between one and three, group normalisation between two and just below one."}} tags=["hide-input"]
@@ -191,9 +201,11 @@ plt.show()
 
 # %% [markdown]
 # torch has layer normalisation as one fused piece of C++ that reads a row once and never
-# writes the intermediate blocks; ours, line by line, does. RMSNorm is put together from simple operations in torch too, so the two are closer. With BN
+# writes the intermediate blocks; ours, line by line, does. RMSNorm is put together from
+# simple operations in torch too, so the two are closer. With BN
 # and IN the table turns for the large block, since torch's layers want their features on
-# axis 1 and must work across memory, while ours take them where a Transformer has them, last.
+# axis 1 and must work across memory, while ours take them where a Transformer has them,
+# last.
 #
 # The same record holds a warning. How long does torch's RMSNorm take, against torch's LN?
 
@@ -206,7 +218,8 @@ for size in ("BERT", "long"):
     print(f"{size:5} torch's RMSNorm ÷ torch's LayerNorm: {ratio}")
 
 # %% [markdown]
-# On the processor of the record the layer with *less* to do is the slower one, because it is not
+# On the processor of the record the layer with *less* to do is the slower one, because
+# it is not
 # fused. Counting says what can be saved; whether it is saved, the implementation decides.
 # On the accelerators for which large models are written, both are fused.
 #
@@ -214,8 +227,10 @@ for size in ("BERT", "long"):
 # ## Where it stands: after, or before
 #
 # BERT and the first Transformer {cite}`vaswani2017attention` put the layer **after** the
-# sum, {term}`post-norm 后归一化 <post-norm>`. GPT-2 {cite}`radford2019language` and nearly all large language models since put it **before** each
-# sub-layer, inside the branch, {term}`pre-norm 前归一化 <pre-norm>`. The sum is the {term}`residual connection 残差连接 <residual connection>`:
+# sum, {term}`post-norm 后归一化 <post-norm>`. GPT-2 {cite}`radford2019language` and nearly
+# all large language models since put it **before** each
+# sub-layer, inside the branch, {term}`pre-norm 前归一化 <pre-norm>`. The sum is the
+# {term}`residual connection 残差连接 <residual connection>`:
 
 # %% mystnb={"figure": {"caption": "One sub-layer f (attention or feed-forward) with its residual connection. Post-norm: the sum is normalised, so every norm stands in the way of the residual path. Pre-norm: only what enters f is normalised, and the residual path runs free from bottom to top.", "name": "fig-places"}, "image": {"alt": "Two flow charts. Left, post-norm: x goes to f and around it, they are added, then the norm follows on the main path. Right, pre-norm: x goes through the norm into f; the path around both is untouched."}} tags=["hide-input"]
 figure, axes = figures.panels(2, height=1.4)
@@ -238,8 +253,10 @@ plt.show()
 
 # %% [markdown]
 # What is the difference? Call the norm $\nu$ and write $N$ pre-norm layers out:
-# $x_N = x_0 + \sum_{l<N} f_l(\nu(x_l))$. The path *grows*: entries of size about one are added
-# again and again, and the last norm divides the gradient by the standard deviation of their sum.
+# $x_N = x_0 + \sum_{l<N} f_l(\nu(x_l))$. The path *grows*: entries of size about one
+# are added
+# again and again, and the last norm divides the gradient by the standard deviation of
+# their sum.
 # In post-norm each sum is scaled back at once, and nothing divides by the depth.
 #
 # A small language model with both arrangements, 24 layers deep, not trained at all:
@@ -248,7 +265,8 @@ plt.show()
 show(toys.Layer)
 
 # %% [markdown]
-# Around it, `utils/toys.py` holds a tiny language model and a task: eight random symbols, then
+# Around it, `utils/toys.py` holds a tiny language model and a task: eight random
+# symbols, then
 # the same eight again. The second half can be predicted by whoever looks back.
 
 # %%
@@ -282,13 +300,20 @@ assert min(post) > 1.5 * max(pre)
 
 # %% [markdown]
 # Two arrangements of the same parts, and the layers near the output begin with gradients
-# of different size. Xiong et al. {cite}`xiong2020layer` prove it for the start of training: near
-# the output the gradients of post-norm are large, those of pre-norm shrink with the depth.
-# That offers a reason for the *warm-up* (预热) of the original recipe, a learning rate that rises
-# slowly from zero. The reason is disputed: Adam divides by the gradient's size, and Liu et
-# al. {cite}`liu2020difficulty` find the cause in how far each update moves the output. The
-# symptom is not disputed. Eight layers learn copying, with Adam and the rate 0.002: post-norm
-# at once, post-norm with a warm-up over half of the steps, pre-norm at once. One seed runs
+# of different size. Xiong et al. {cite}`xiong2020layer` prove it for the start of
+# training: near
+# the output the gradients of post-norm are large, those of pre-norm shrink with the
+# depth.
+# That offers a reason for the *warm-up* (预热) of the original recipe, a learning rate
+# that rises
+# slowly from zero. The reason is disputed: Adam divides by the gradient's size, and Liu
+# et
+# al. {cite}`liu2020difficulty` find the cause in how far each update moves the output.
+# The
+# symptom is not disputed. Eight layers learn copying, with Adam and the rate 0.002:
+# post-norm
+# at once, post-norm with a warm-up over half of the steps, pre-norm at once. One seed
+# runs
 # here; a record keeps the last losses of eight.
 
 # %% mystnb={"figure": {"caption": "Learning to copy with eight layers and one learning rate. Left: one seed, run on this page; the dashed line is guessing, ln 16. Right: the mean of the last ten losses for each of eight seeds, from the record. Post-norm hardly leaves the line, a warm-up gets it going, pre-norm needs none.", "name": "fig-warmup"}, "image": {"alt": "Left, three loss curves over 120 steps: post-norm stays near the dashed line at 2.77, with warm-up it falls part of the way, pre-norm falls to nearly zero. Right, dots for eight seeds: post-norm high, warm-up in between and scattered, pre-norm at zero."}}
@@ -322,11 +347,13 @@ slow = record["post-norm, a quarter of the rate, 300 steps"]
 print("post-norm at rate 0.0005, 300 steps:", *(approx(v, 0, 3) for v in sorted(slow)))
 
 # %% [markdown]
-# At this rate. The last line says what the picture does not: with a quarter of the rate and more
+# At this rate. The last line says what the picture does not: with a quarter of the rate
+# and more
 # steps, post-norm learns to copy as well, without a warm-up. What it loses is the freedom
 # to step fast at the start.
 #
-# Pre-norm has a reverse side. Nothing scales its path back, so the values on it grow, and late
+# Pre-norm has a reverse side. Nothing scales its path back, so the values on it grow,
+# and late
 # layers, whose contribution stays of size one, weigh less and less {cite}`sun2025curse`:
 
 # %%
@@ -343,11 +370,15 @@ assert sizes[23] > 1.5 * sizes[0]
 # %% [markdown]
 # ## Inside attention: QK-norm
 #
-# Attention compares a query (查询) and a key (键) by their dot product (点积). Nothing bounds it. If training
-# makes the projections ten times larger, the logits become a hundred times larger, the softmax
+# Attention compares a query (查询) and a key (键) by their dot product (点积). Nothing
+# bounds it. If training
+# makes the projections ten times larger, the logits become a hundred times larger, the
+# softmax
 # puts all weight on one token, and its gradient vanishes: attention has *saturated*
-# (饱和). {term}`QK-norm` {cite}`henry2020qknorm` gives query and key length one before the product and multiplies
-# by one learned number. Models of today use RMSNorm instead, with learned scales; with a single
+# (饱和). {term}`QK-norm` {cite}`henry2020qknorm` gives query and key length one before
+# the product and multiplies
+# by one learned number. Models of today use RMSNorm instead, with learned scales; with
+# a single
 # scale $g$ both have at most the length $g\sqrt d$, so by Cauchy and Schwarz
 #
 # $$
@@ -355,7 +386,8 @@ assert sizes[23] > 1.5 * sizes[0]
 # \frac{g\sqrt d \cdot g\sqrt d}{\sqrt d} = g^2 \sqrt d ,
 # $$ (eq-qk)
 #
-# whatever the projections (投影) do. ($g$ itself is learned, but it is one number to watch.)
+# whatever the projections (投影) do. ($g$ itself is learned, but it is one number to
+# watch.)
 
 # %% mystnb={"figure": {"caption": "Left: the largest attention logit as the query and key projections are scaled up, with and without QK-norm, and the bound g\u00b2\u221ad. Right: the mean entropy (\u71b5) of the attention weights, in units of its maximum. Without the norm, attention saturates.", "name": "fig-qk"}, "image": {"alt": "Left panel, logarithmic: without the norm the largest logit grows as the square of the scale; with it the line is flat below the dashed bound. Right panel: without the norm the entropy falls from nearly one to nearly zero; with it, it is constant."}}
 generator = np.random.default_rng(0)
@@ -388,7 +420,8 @@ assert abs(growth / 32**2 - 1) < 1e-9
 print("without, scale 32 makes the logits", 32**2, "times larger")
 
 # %% [markdown]
-# This is not a toy's worry: vision Transformers of about 8 billion parameters diverged when their
+# This is not a toy's worry: vision Transformers of about 8 billion parameters diverged
+# when their
 # logits exploded; LayerNorm on queries and keys cured it, and the model could grow to 22 billion
 # {cite}`dehghani2023vit22b`.
 #
@@ -396,7 +429,8 @@ print("without, scale 32 makes the logits", 32**2, "times larger")
 #
 # Memory is a bad witness for such lists. The library `transformers` contains the models
 # themselves; from a small configuration each can be built without weights, on torch's *meta*
-# device, which keeps shapes and no numbers. Then we count the modules whose class has "Norm" in its name,
+# device, which keeps shapes and no numbers. Then we count the modules whose class has
+# "Norm" in its name,
 # per layer, and look for norms on queries and keys.
 
 # %%
@@ -443,12 +477,18 @@ for name, model in built.items():
     print(f"{name:18} {len(found):2} × {classes}{' (also on q, k)' if inside else ''}")
 
 # %% [markdown]
-# The story is in the column. Batch normalisation is where images are convolved. LayerNorm came
-# with the Transformers and went over to vision. In T5, and in the language models from LLaMA
-# {cite}`touvron2023llama` on, it is RMSNorm, though an encoder of 2024, ModernBERT, keeps LN; T5 calls its own `T5LayerNorm`, but there is no
-# mean in it, as the last check on this page shows. OLMo 2 and Qwen 3 have it on queries and keys. GroupNorm {cite}`wu2018group` lives on in image generators; InstanceNorm we do not meet at all.
+# The story is in the column. Batch normalisation is where images are convolved.
+# LayerNorm came
+# with the Transformers and went over to vision. In T5, and in the language models from
+# LLaMA
+# {cite}`touvron2023llama` on, it is RMSNorm, though an encoder of 2024, ModernBERT,
+# keeps LN; T5 calls its own `T5LayerNorm`, but there is no
+# mean in it, as the last check on this page shows. OLMo 2 and Qwen 3 have it on queries
+# and keys. GroupNorm {cite}`wu2018group` lives on in image generators; InstanceNorm we
+# do not meet at all.
 #
-# That dates the claim. "The common normalisation layers are BN, LN and IN" was a fair list in
+# That dates the claim. "The common normalisation layers are BN, LN and IN" was a fair
+# list in
 # 2017. We ask the eleven models, and a class that is not torch's own we ask not for its name but
 # for what it does: is it blind to a shift of all features, as LN is?
 
@@ -478,8 +518,8 @@ for name, found in kinds.items():
 settle(
     "norms-three-kinds",
     same(set().union(*kinds.values()), {"BatchNorm", "LayerNorm", "RMSNorm"}),
+    same(sum(found == {"RMSNorm"} for found in kinds.values()), 5),
     same(kinds["LLaMA (2023)"], {"RMSNorm"}),
-    same(kinds["Qwen 3 (2025)"], {"RMSNorm"}),
     same(kinds["T5 (2019)"], {"RMSNorm"}),
     same(kinds["BERT (2018)"], {"LayerNorm"}),
     same(kinds["ResNet (2015)"], {"BatchNorm"}),
@@ -487,7 +527,8 @@ settle(
 )
 
 # %% [markdown]
-# GroupNorm, by the way, is a dial: with one group it pools a whole text, with as many groups as
+# GroupNorm, by the way, is a dial: with one group it pools a whole text, with as many
+# groups as
 # features it is instance normalisation.
 
 # %%
@@ -500,8 +541,10 @@ print("G = D: InstanceNorm; G = 1: one mean for a whole text")
 # %% [markdown]
 # ## Where people go wrong
 #
-# **The scale that starts at zero.** Gemma's RMSNorm multiplies by $1 + w$ and not by $w$, and $w$
-# starts at zero. Loaded into an ordinary RMSNorm, every scale is one too small, without an
+# **The scale that starts at zero.** Gemma's RMSNorm multiplies by $1 + w$ and not by
+# $w$, and $w$
+# starts at zero. Loaded into an ordinary RMSNorm, every scale is one too small, without
+# an
 # error. The library's own classes, beside ours:
 
 # %%
@@ -535,8 +578,10 @@ print("ours:               ", norms.rms_norm(large).flatten()[:3].tolist())
 # %% [markdown]
 # ## Exercises
 #
-# **1. Warm-up.** Which changes of its input does each layer not notice ($\varepsilon = 0$)? A
-# *shift* adds one number to all features of each token, a *stretch* multiplies each token by
+# **1. Warm-up.** Which changes of its input does each layer not notice
+# ($\varepsilon = 0$)? A
+# *shift* adds one number to all features of each token, a *stretch* multiplies each
+# token by
 # a positive number.
 
 # %%
@@ -569,10 +614,13 @@ check.qk_logits(qk_logits)
 
 # %% [markdown]
 # **3. For an evening: turn an LN into an RMSNorm.** Equation {eq}`eq-rms` says that LN is
-# RMSNorm after a subtraction, and the subtraction is linear, $x - \overline x = Mx$. So the
-# `Linear` *before* the norm can do it. Write `centre(linear)`, which returns an `nn.Linear`
+# RMSNorm after a subtraction, and the subtraction is linear, $x - \overline x = Mx$. So
+# the
+# `Linear` *before* the norm can do it. Write `centre(linear)`, which returns an
+# `nn.Linear`
 # with `rms_norm(centre(linear)(x)) == layer_norm(linear(x))`. (Compression methods that
-# rotate a network's features begin with this step, because RMSNorm allows rotations and LN
+# rotate a network's features begin with this step, because RMSNorm allows rotations and
+# LN
 # does not. Why?)
 
 # %%
@@ -602,10 +650,14 @@ check.centre(centre)
 #
 # RMSNorm is LN without the mean; in the encoder that we looked at there was hardly a mean
 # to remove, and leaving it out saves a reduction, where the implementation lets it. Where
-# the norm stands decides how large the first gradients are: post-norm's are large near the
-# output, and it asks for a warm-up or a smaller rate; pre-norm leaves the residual path free,
-# which then grows. On queries and keys a norm bounds every attention logit, for a given scale.
-# Language models of today carry RMSNorm, before the sub-layers, after them inside the branch
+# the norm stands decides how large the first gradients are: post-norm's are large near
+# the
+# output, and it asks for a warm-up or a smaller rate; pre-norm leaves the residual path
+# free,
+# which then grows. On queries and keys a norm bounds every attention logit, for a given
+# scale.
+# Language models of today carry RMSNorm, before the sub-layers, after them inside the
+# branch
 # (OLMo 2), or on both sides (Gemma 2).
 #
 # This chapter followed one operation. Where to look a claim up: [the ledger](../ledger).
