@@ -10,9 +10,9 @@
 # # Learning
 #
 # A network is a function with adjustable numbers inside. "It learns" means: somebody
-# measured how wrong it is, found for each number in which direction to turn it so that it
-# becomes a little less wrong, turned all of them a little, and did that a few thousand
-# times. This page builds each of the four pieces from nothing,
+# measured how wrong it is, found for each number in which direction to turn it so that
+# it becomes a little less wrong, turned all of them a little, and did that a few
+# thousand times. This page builds each of the four pieces from nothing,
 #
 # - **{term}`softmax`**, which turns scores into probabilities,
 # - **{term}`cross-entropy 交叉熵 <cross-entropy>`**, which says how wrong they are,
@@ -20,8 +20,7 @@
 # - **the {term}`loop 训练循环 <training loop>`**, which does it again,
 #
 # and puts them together on pictures of handwritten digits. Every training run in this
-# course
-# is a variation of *the loop*. You need Python, and what a derivative is.
+# course is a variation of *the loop*. You need Python, and what a derivative is.
 
 # %% tags=["hide-input"]
 import math
@@ -47,14 +46,12 @@ from utils.lab.figures import COLOURS, plt
 # (归一化指数函数).
 #
 # It was a dog. The network gave that 30%. Its *surprise* is $-\ln 0.3 \approx 1.2$; had
-# it
-# been certain of the dog, the surprise would be $-\ln 1 = 0$. That is cross-entropy.
+# it been certain of the dog, the surprise would be $-\ln 1 = 0$. That is cross-entropy.
 #
-# Which way should the scores move? The dog's up, the others' down. The slopes of the loss
-# will turn out to be exactly $p - \text{truth}$, cat $0.6$, dog $0.3 - 1 = -0.7$, hen
-# $0.1$, and the scores move against them. Here torch finds the slopes; below we build
-# what
-# finds them.
+# Which way should the scores move? The dog's up, the others' down. The slopes of the
+# loss will turn out to be exactly $p - \text{truth}$, cat $0.6$, dog $0.3 - 1 = -0.7$,
+# hen $0.1$, and the scores move against them. Here torch finds the slopes; below we
+# build what finds them.
 
 # %%
 z = torch.tensor(
@@ -95,10 +92,8 @@ figures.digest("probabilities at T = 10", learning.softmax(scores / 10))
 
 # %% [markdown]
 # There is one trap. $e^{z}$ leaves the range of a float32 at $z = 89$, and infinity
-# divided
-# by infinity is not a number. Since a shift changes nothing, one shifts so that the
-# largest
-# score is zero; then no exponential exceeds one.
+# divided by infinity is not a number. Since a shift changes nothing, one shifts so that
+# the largest score is zero; then no exponential exceeds one.
 
 # %%
 large = torch.tensor([1000.0, 999.0])
@@ -112,13 +107,13 @@ show(learning.softmax)
 # For an example whose right class is $y$ the loss is the surprise $-\ln p_y$, and for a
 # batch the mean of it. Why the logarithm, and not, say, $1 - p_y$? Because surprises of
 # independent events should *add*: the probability of getting two of them right is the
-# product, and the logarithm makes the product a sum. It also has no mercy with certainty
-# in the wrong place: $-\ln p$ has no upper end.
+# product, and the logarithm makes the product a sum. It also has no mercy with
+# certainty in the wrong place: $-\ln p$ has no upper end.
 #
 # One number to know by heart: whoever has no idea gives each of $K$ classes $1/K$, and
-# has the
-# loss $\ln K$. That is 2.303 for ten digits. **A training curve that stays at $\ln K$ has
-# learnt nothing**, and one that starts far above it has begun with confident nonsense.
+# has the loss $\ln K$. That is 2.303 for ten digits. **A training curve that stays at
+# $\ln K$ has learnt nothing**, and one that starts far above it has begun with
+# confident nonsense.
 
 # %% mystnb={"figure": {"caption": "The loss of one example against the probability given to the right class. Dashed: an even guess among ten classes, ln 10.", "name": "fig-surprise"}, "image": {"alt": "A falling curve, very steep near zero, reaching 0 at probability 1. A dashed horizontal line at 2.3 crosses it at probability one tenth."}}
 figure, ax = plt.subplots(figsize=(6.4, 2.4))
@@ -140,18 +135,16 @@ plt.show()
 #
 # This form never computes $p$, so it has no trouble when $p$ is too small for a float.
 # And it makes the derivative easy. The first term gives $e^{z_k}/\sum_j e^{z_j} = p_k$,
-# the
-# second gives $-1$ for $k = y$ and nothing otherwise. With $[k = y]$ for "1 if $k = y$,
-# else 0":
+# the second gives $-1$ for $k = y$ and nothing otherwise. With $[k = y]$ for "1 if
+# $k = y$, else 0":
 #
 # $$
 # \frac{\partial \ell}{\partial z_k} = p_k - [k = y] .
 # $$ (eq-gradient)
 #
 # *What the model expects, minus what was observed.* You will meet this sentence again,
-# in the
-# chapter on CRFs, where $p$ is a distribution over whole paths and the sentence is the
-# same.
+# in the chapter on CRFs, where $p$ is a distribution over whole paths and the sentence
+# is the same.
 
 # %%
 show(learning.cross_entropy)
@@ -169,14 +162,13 @@ print("equals torch's cross_entropy, and its gradient is (p − truth) / B, to 1
 # ## The direction: gradients, and how to get them all at once
 #
 # The {term}`gradient 梯度 <gradient>` lists, for every adjustable number, how fast the
-# loss grows when that
-# number grows. Against it the loss falls fastest. How do we get it for a million numbers?
+# loss grows when that number grows. Against it the loss falls fastest. How do we get it
+# for a million numbers?
 #
 # **By trying** would be honest: nudge one number by $h$, look at the change, divide.
-# That takes
-# two runs of the network for each number. It is also less exact than it looks: for a
-# large $h$
-# the curve bends away, for a small one the difference drowns in rounding.
+# That takes two runs of the network for each number. It is also less exact than it
+# looks: for a large $h$ the curve bends away, for a small one the difference drowns in
+# rounding.
 
 # %% mystnb={"figure": {"caption": "Error of a derivative by nudging, (f(x+h) \u2212 f(x\u2212h)) / 2h, for f = exp at x = 1 in float64, against the nudge h. Neither a small nor a large nudge is right, and even the best one loses several of the sixteen digits.", "name": "fig-nudge"}, "image": {"alt": "A V-shaped curve on two logarithmic axes. The error falls as h shrinks from 1 to about one hundred-thousandth and then rises again as h shrinks further."}}
 nudges = np.logspace(-14, 0, 57)
@@ -193,10 +185,10 @@ print("smallest error", approx(errors.min(), 0, 1e-9), "at h", approx(best, 1e-7
 # %% [markdown]
 # **By the chain rule** (链式法则) it takes one run forward and one backward, for *all*
 # numbers together. Let every number remember from which numbers it was made, and how
-# fast it grows with
-# each of them. Then walk back from the loss: a number's gradient is the sum, over
-# everything made from it, of *that thing's gradient times the slope between them*. Here
-# it is for the dog: $\ell = \ln(e^{z_1} + e^{z_2} + e^{z_3}) - z_2$.
+# fast it grows with each of them. Then walk back from the loss: a number's gradient is
+# the sum, over everything made from it, of *that thing's gradient times the slope
+# between them*. Here it is for the dog:
+# $\ell = \ln(e^{z_1} + e^{z_2} + e^{z_3}) - z_2$.
 
 # %% mystnb={"figure": {"caption": "The loss of the hand example as a graph. In each box its value, and in red the gradient that flows back to it. The dog's score feeds two boxes, and its gradient is the sum of what comes back from both: 0.3 \u2212 1 = \u22120.7.", "name": "fig-graph"}, "image": {"alt": "A graph from left to right. Three scores feed exponentials 6, 3 and 1, these a sum of 10, then its logarithm, then the loss 1.2. The dog's score also goes directly to the loss. Gradients 0.6, \u22120.7 and 0.1 stand at the scores."}} tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(6.4, 3.4))
@@ -221,8 +213,9 @@ figures.arrow(ax, (1.4, 1.0), (10.5, 1.2), "× −1", bend=0.12)
 plt.show()
 
 # %% [markdown]
-# The whole idea fits on one screen, and it is worth reading twice. Each operation stores
-# its slopes when it is executed; `backward` visits the numbers in reverse order and adds.
+# The whole idea fits on one screen, and it is worth reading twice. Each operation
+# stores its slopes when it is executed; `backward` visits the numbers in reverse order
+# and adds.
 
 # %%
 show(learning.Number)
@@ -238,25 +231,23 @@ print("0.6, −0.7, 0.1: as drawn, and as p − truth")
 
 # %% [markdown]
 # torch's autograd is this, on tensors, with a few hundred operations and their slopes,
-# in C++.
-# That `Number.backward` first sets all gradients to zero is our kindness: **torch adds to
-# what is there**, which is useful for large batches in pieces, and means that a loop
-# has to
-# clear them itself.
+# in C++. That `Number.backward` first sets all gradients to zero is our kindness:
+# **torch adds to what is there**, which is useful for large batches in pieces, and
+# means that a loop has to clear them itself.
 #
 # ## Again: the loop
 #
-# 1,797 pictures of digits, 8 × 8 pixels, from scikit-learn. The model is the
-# simplest there is: one score per class, a weighted sum of 64 pixels. Its adjustable
-# numbers are a matrix $W$ (10 × 64) and ten biases (偏置) $b$. One round through the loop:
+# 1,797 pictures of digits, 8 × 8 pixels, from scikit-learn. The model is the simplest
+# there is: one score per class, a weighted sum of 64 pixels. Its adjustable numbers are
+# a matrix $W$ (10 × 64) and ten biases (偏置) $b$. One round through the loop:
 #
 # 1. take a few examples (a {term}`batch 批 <batch>`) and compute their scores: **forward**;
 # 2. compute the loss;
 # 3. clear the old gradients and compute the new ones: **backward**;
 # 4. move every number against its gradient, by the {term}`learning rate 学习率 <learning rate>` times it: **step**.
 #
-# We keep 297 pictures out of training, to be asked about at the end; what a model can say
-# about pictures it has learnt by heart is of no interest.
+# We keep 297 pictures out of training, to be asked about at the end; what a model can
+# say about pictures it has learnt by heart is of no interest.
 
 # %%
 x, y = datasets.digits()  # (1797, 64) in [0, 1], (1797,)
@@ -304,10 +295,8 @@ print(
 # %% [markdown]
 # Nothing in the loop is magic, and to prove it we run it once more without `nn.Linear`,
 # without autograd and without an optimiser (优化器). Since $z = Wx + b$, row $k$ of the
-# gradient
-# by $W$ is $(p_k - [k = y])\,x$, and for a batch the mean of that: two matrix products
-# and
-# equation {eq}`eq-gradient`.
+# gradient by $W$ is $(p_k - [k = y])\,x$, and for a batch the mean of that: two matrix
+# products and equation {eq}`eq-gradient`.
 
 # %%
 torch.manual_seed(0)
@@ -327,8 +316,7 @@ print("after 47 steps the weights agree to 1e-4, without autograd")
 #
 # Two knobs decide most training runs: the size of the steps, and the model. First the
 # steps. Too small, and nothing happens in the time we have; too large, and each step
-# jumps over
-# the valley it was meant to enter.
+# jumps over the valley it was meant to enter.
 
 # %% mystnb={"figure": {"caption": "The same model and data with three learning rates, one pass. Small: a slow fall. Medium: a quick one. Large: the loss jumps, mostly far above an even guess.", "name": "fig-three-rates"}, "image": {"alt": "Three loss curves on a logarithmic axis over 47 steps. Rate 0.01 falls slowly from 2.3, rate 0.5 falls quickly below 1, rate 50 jumps between 0.2 and 200."}}
 curves, models = {}, {}
@@ -353,19 +341,15 @@ for rate, (low, high) in {0.01: (1.5, 2.4), 0.5: (0.1, 1), 50.0: (0.05, 300)}.it
 
 # %% [markdown]
 # The last line is worth a second look. At rate 50 the loss is mad, and most answers are
-# right
-# all the same: a loss counts how confident the answers are, accuracy only which one
-# leads.
-# The steps are too large for the probabilities long before they are too large for the
-# order.
+# right all the same: a loss counts how confident the answers are, accuracy only which
+# one leads. The steps are too large for the probabilities long before they are too
+# large for the order.
 #
 # Then the model. Between pixels and scores we put a *hidden layer* (隐藏层): 64 weighted
-# sums,
-# of which the negative ones are cut off (ReLU, 线性整流), and the scores are weighted sums of
-# those. Without the cut the two matrices would multiply to one and nothing would be
-# gained. The optimiser is Adam {cite}`kingma2015adam`, which gives every number its own
-# step size, from
-# running averages of its gradients and of their squares.
+# sums, of which the negative ones are cut off (ReLU, 线性整流), and the scores are weighted
+# sums of those. Without the cut the two matrices would multiply to one and nothing
+# would be gained. The optimiser is Adam {cite}`kingma2015adam`, which gives every
+# number its own step size, from running averages of its gradients and of their squares.
 
 # %%
 torch.manual_seed(0)
@@ -378,25 +362,20 @@ for name, model in {"linear": linear, "hidden layer": deeper}.items():
 
 # %% [markdown]
 # A few pictures more are right. The two runs differ in their optimiser as well, so this
-# shows
-# that a hidden layer works, not what it is worth.
+# shows that a hidden layer works, not what it is worth.
 #
 # A note on the sign ≈. Your computer may add the same numbers in another order, and a
-# training
-# run amplifies the last digit. So what stands behind ≈ in this course was measured and
-# may
-# differ a little on your machine, inside bounds that a test watches; what stands
-# without it is
-# the same everywhere.
+# training run amplifies the last digit. So what stands behind ≈ in this course was
+# measured and may differ a little on your machine, inside bounds that a test watches;
+# what stands without it is the same everywhere.
 #
 # ## Where people go wrong
 #
 # **Softmax twice.** `nn.functional.cross_entropy` wants scores, as in equation
 # {eq}`eq-cross-entropy`, and applies the softmax itself. Many networks end in a softmax
-# all the
-# same. It runs, and it even learns. But probabilities lie between 0 and 1, and as
-# scores they can
-# differ by 1 at most, so that even a perfect answer has the loss $\ln(e + 9) - 1$:
+# all the same. It runs, and it even learns. But probabilities lie between 0 and 1, and
+# as scores they can differ by 1 at most, so that even a perfect answer has the loss
+# $\ln(e + 9) - 1$:
 
 # %%
 perfect = torch.eye(10)  # ten examples, each certain and right
@@ -417,14 +396,12 @@ print("first loss:", approx(stuck[0], 2.25, 2.35), "and ln 10 = 2.30")
 
 # %% [markdown]
 # The sign is a loss that refuses to go below 1.46 for ten classes. The first loss does
-# not give it
-# away, it is near $\ln K$ either way. The check that tells: a model must be able to
-# learn ten
-# examples by heart, down to a loss near zero. Try that before anything longer.
+# not give it away, it is near $\ln K$ either way. The check that tells: a model must be
+# able to learn ten examples by heart, down to a loss near zero. Try that before
+# anything longer.
 #
 # **Gradients that were not cleared.** Without `zero_grad` each step uses the sum of all
-# gradients so far, a momentum that forgets
-# nothing.
+# gradients so far, a momentum that forgets nothing.
 
 # %%
 w = torch.tensor(1.0, requires_grad=True)
@@ -436,8 +413,7 @@ print("the slope of 2w is 2; after three backward passes w.grad is", w.grad.item
 # ## Exercises
 #
 # **1. Warm-up.** The vocabulary of bert-base-chinese has 21,128 entries. With which
-# loss does a
-# model start that has no idea?
+# loss does a model start that has no idea?
 
 # %%
 loss_of_guessing = ...  # a number
@@ -466,9 +442,8 @@ check.softmax(my_softmax)
 
 # %% [markdown]
 # **3. For an evening: label smoothing (标签平滑).** Instead of all certainty on $y$, one
-# asks for
-# $1 - s$ on $y$ and spreads $s$ evenly over all $K$ classes, $y$ included. Derive the
-# gradient by the scores of the mean loss over a batch, and write it as
+# asks for $1 - s$ on $y$ and spreads $s$ evenly over all $K$ classes, $y$ included.
+# Derive the gradient by the scores of the mean loss over a batch, and write it as
 # `smoothed_gradient(z, y, s)`, z (B, K), y (B,). At which scores does the model stand
 # still now?
 
@@ -488,20 +463,17 @@ check.smoothed_gradient(smoothed_gradient)
 
 # %% [markdown]
 # It stands still where $p$ is the wanted distribution, at
-# $z_y - z_k = \ln \frac{1 - s + s/K}{s/K}$ for every other class $k$: finite, where plain
-# cross-entropy would drive the difference on for ever.
+# $z_y - z_k = \ln \frac{1 - s + s/K}{s/K}$ for every other class $k$: finite, where
+# plain cross-entropy would drive the difference on for ever.
 #
 # ## In short
 #
 # Softmax turns scores into probabilities and sees only their differences. Cross-entropy
-# is the
-# mean surprise at the truth; an even guess costs $\ln K$; its gradient by the scores is
-# what
-# is expected minus what was observed. Autograd stores slopes on the way forward and
-# multiplies
-# them on the way back, all gradients for the price of about two more passes. A training
-# run is four
-# lines, again and again, and the pictures it has not seen decide what it was worth.
+# is the mean surprise at the truth; an even guess costs $\ln K$; its gradient by the
+# scores is what is expected minus what was observed. Autograd stores slopes on the way
+# forward and multiplies them on the way back, all gradients for the price of about two
+# more passes. A training run is four lines, again and again, and the pictures it has
+# not seen decide what it was worth.
 #
 # Next: [why normalise](../01_norms/01_why_normalise), where the same loop meets deep
 # networks, and stalls.

@@ -292,8 +292,7 @@ def drift(film):
 
 # %% [markdown]
 # Eight tanh layers, once trained as usual, once with layers 1 to 4 frozen. (`gain` sets
-# the size of
-# the weights; the section on layer fifty explains it.)
+# the size of the weights; the section on layer fifty explains it.)
 
 # %%
 losses, film, frames = filmed(perceptron(8, nn.Tanh, gain=1), rate=0.1)
@@ -349,8 +348,8 @@ plt.show()
 # %% [markdown]
 # On the left every row changes its colour with time. On the right rows 1 to 4 do not,
 # and yet they differ from one another: depth without time. If the differences along
-# depth were internal covariate shift, they would have to vanish where
-# the shift vanishes. They stay:
+# depth were internal covariate shift, they would have to vanish where the shift
+# vanishes. They stay:
 
 # %%
 spread_by_layer = film[0, :, 1].mean(-1)  # (8,), before the first step
@@ -369,8 +368,7 @@ settle(
 # %% [markdown]
 # One thing in the notes' sentence is worth saving. Things *do* add up with depth: a
 # layer above feels the updates of all layers below it. The travel in the first layer
-# and in
-# the last:
+# and in the last:
 
 # %%
 by_layer = travel(film).mean((1, 2))  # (8,)
@@ -381,13 +379,12 @@ assert by_layer[7] > 1.3 * by_layer[0]
 # %% [markdown]
 # ### Covariate, not covariance
 #
-# The notes call it 内部协方差偏移. That is *covariance* shift. A **covariate** (协变量)
-# is simply an input variable, and a covariate shift a change of the inputs'
-# distribution, while the right answer to each input stays the same
-# {cite}`shimodaira2000`; the term is 内部协变量偏移. Two words that look
-# alike, and yet the mistranslation can be refuted by arithmetic: brighten every probe
-# digit by the same amount. Not one covariance moves, but the network that we have just
-# trained does notice.
+# The notes call it 内部协方差偏移. That is *covariance* shift. A **covariate** (协变量) is simply
+# an input variable, and a covariate shift a change of the inputs' distribution, while
+# the right answer to each input stays the same {cite}`shimodaira2000`; the term is
+# 内部协变量偏移. Two words that look alike, and yet the mistranslation can be refuted by
+# arithmetic: brighten every probe digit by the same amount. Not one covariance moves,
+# but the network that we have just trained does notice.
 
 # %%
 trained = perceptron(8, nn.Tanh, gain=1)
@@ -409,9 +406,9 @@ settle(
 # %% [markdown]
 # ## What reaches layer fifty?
 #
-# Back to the depth axis, which has its own name, **signal propagation** (信号传播), and
-# its own remedies. Let $q_\ell$ be the mean square of the numbers in layer $\ell$. A
-# layer with $n$ inputs and random weights of variance $g/n$ makes sums with mean square
+# Back to the depth axis, which has its own name, **signal propagation** (信号传播), and its
+# own remedies. Let $q_\ell$ be the mean square of the numbers in layer $\ell$. A layer
+# with $n$ inputs and random weights of variance $g/n$ makes sums with mean square
 # $g\,q_\ell$; ReLU then throws away the negative half:
 #
 # $$
@@ -525,14 +522,11 @@ settle_all(
 # %% [markdown]
 # Now look once more at {numref}`fig-gradient-depth`. Normalisation held the signal, but
 # under ReLU the *gradient* grows on its way down, by the same factor in every layer,
-# whatever the
-# gain: weights multiply gradient and signal alike, so $g$ cancels. (Under tanh the gain
-# matters:
-# small weights keep it nearly linear, and the gradient hardly grows.) The factor can be
-# had by
-# hand. For $z \sim \mathcal N(0,1)$, ReLU lets half of the squared
-# gradient through, and its output has variance $\tfrac12 - \tfrac1{2\pi}$; normalising
-# divides by that:
+# whatever the gain: weights multiply gradient and signal alike, so $g$ cancels. (Under
+# tanh the gain matters: small weights keep it nearly linear, and the gradient hardly
+# grows.) The factor can be had by hand. For $z \sim \mathcal N(0,1)$, ReLU lets half of
+# the squared gradient through, and its output has variance $\tfrac12 - \tfrac1{2\pi}$;
+# normalising divides by that:
 #
 # $$
 # \frac{\lVert g_{\ell} \rVert^2}{\lVert g_{\ell+1} \rVert^2} \approx
@@ -550,21 +544,18 @@ print("measured", approx(measured, 0.98 * by_hand, 1.02 * by_hand))
 # %% [markdown]
 # No gain and no learning rate appears in equation {eq}`eq-growth`, so none can mend it
 # under ReLU; a plain normalised network of great depth has *exploding* gradients (梯度爆炸)
-# at the start, as a
-# theory of batch normalisation found too {cite}`yang2019mean`. What mends it are
-# {term}`residual connections <residual connection>`, the subject of
-# [norms today](04_norms_today).
+# at the start, as a theory of batch normalisation found too {cite}`yang2019mean`. What
+# mends it are {term}`residual connections <residual connection>`, the subject of [norms
+# today](04_norms_today).
 #
 # ## Is batch normalisation a cheap whitening?
 #
 # The last remedy of the notes is **whitening** ({term}`白化 <whitening>`): make the
 # inputs of a layer uncorrelated, each with variance (方差) 1. PCA (主成分分析) turns the axes
-# to the
-# directions in which the data vary independently, the widest first, and dividing each
-# by its
-# standard deviation whitens; ZCA then turns back. Why would one want that? Because
-# the steps of gradient descent are limited by the direction in which the data are
-# widest, and its progress by the direction in which they are narrowest
+# to the directions in which the data vary independently, the widest first, and dividing
+# each by its standard deviation whitens; ZCA then turns back. Why would one want that?
+# Because the steps of gradient descent are limited by the direction in which the data
+# are widest, and its progress by the direction in which they are narrowest
 # {cite}`lecun1998efficient`. The notes add that PCA costs much, so that batch
 # normalisation (批归一化, BN) "is the better fit".
 #
@@ -605,9 +596,8 @@ plt.show()
 # %% [markdown]
 # BN made the two scales equal and left the slant; whitening took the slant as well. Now
 # the use of it: fit the same line to these examples by gradient descent, at the rate
-# that finishes the widest
-# direction in one step, and count the steps until a millionth of the
-# first loss is left.
+# that finishes the widest direction in one step, and count the steps until a millionth
+# of the first loss is left.
 
 
 # %%
@@ -632,10 +622,10 @@ for name in clouds:
 
 # %% [markdown]
 # BN removes one trouble, unequal scales, and leaves the other: the correlation is the
-# same before and after, to the last digit printed. Whitening removes both,
-# and at this rate needs a single step. That is the whole difference, and now its price.
-# The matrix products that
-# each of the two really runs, counted by PyTorch's own counter for 1,024 examples:
+# same before and after, to the last digit printed. Whitening removes both, and at this
+# rate needs a single step. That is the whole difference, and now its price. The matrix
+# products that each of the two really runs, counted by PyTorch's own counter for 1,024
+# examples:
 
 # %%
 from torch.utils.flop_counter import FlopCounterMode
@@ -672,11 +662,10 @@ settle(
 # %% [markdown]
 # Six operations per number and feature: a covariance, a turn, a turn back. On top comes
 # an eigendecomposition (特征分解) of the order of $D^3$, and the gradient has to go through
-# it all. BN has a
-# few operations per number at any width and no product of matrices. Networks with
-# whitening layers have been trained {cite}`huang2018decorrelated`; by depth, it makes
-# the growth of equation {eq}`eq-growth` worse, because every narrow direction is
-# stretched:
+# it all. BN has a few operations per number at any width and no product of matrices.
+# Networks with whitening layers have been trained {cite}`huang2018decorrelated`; by
+# depth, it makes the growth of equation {eq}`eq-growth` worse, because every narrow
+# direction is stretched:
 
 # %%
 narrow = {"n": 512, "width": 64}
@@ -748,16 +737,13 @@ print("top layer alone, rate 10:  loss", approx(top_only[10.0], 4, 100))
 
 # %% [markdown]
 # It does not. Without any shift there is still a limit. It is a milder one: too large a
-# rate makes
-# this loss rattle, where the whole network's diverges. So moving layers are part of the
-# trouble,
-# but not the only cause of a limit. A step is too large when it overshoots a *curved*
-# loss, and the loss of
-# the top layer is curved by the size of its inputs, moving or not. Bjorck and
-# colleagues looked at what a large step does to a whole network
-# {cite}`bjorck2018understanding`: without BN the activations grow from layer to layer,
-# and the gradients with them. We train for 100 steps at a safe rate, take **one** step
-# of each size from there, and look at every layer.
+# rate makes this loss rattle, where the whole network's diverges. So moving layers are
+# part of the trouble, but not the only cause of a limit. A step is too large when it
+# overshoots a *curved* loss, and the loss of the top layer is curved by the size of its
+# inputs, moving or not. Bjorck and colleagues looked at what a large step does to a
+# whole network {cite}`bjorck2018understanding`: without BN the activations grow from
+# layer to layer, and the gradients with them. We train for 100 steps at a safe rate,
+# take **one** step of each size from there, and look at every layer.
 
 
 # %%
@@ -800,10 +786,9 @@ figures.digest("root mean squares", list(one_step.values()))
 
 # %% [markdown]
 # One step leaves no time to follow a drift, and the blow-up is there at once,
-# multiplied from
-# layer to layer. BN resets the size after every layer, so nothing is left to multiply.
-# Is it
-# the work of one layer, or of all together? We let each layer take the step alone:
+# multiplied from layer to layer. BN resets the size after every layer, so nothing is
+# left to multiply. Is it the work of one layer, or of all together? We let each layer
+# take the step alone:
 
 # %%
 together = one_step["plain"][-1, 7].item()
@@ -813,16 +798,14 @@ print("after a step of one layer, at most:", approx(max(alone), 0.5, 12))
 
 # %% [markdown]
 # It needs company. Each gradient counts on the other layers to stand still, and all of
-# them
-# step. That much of the notes' sentence is true: layers that move at once are what
-# makes a deep
-# network touchy. But it happens within one step, and nobody has had to adapt to anybody.
+# them step. That much of the notes' sentence is true: layers that move at once are what
+# makes a deep network touchy. But it happens within one step, and nobody has had to
+# adapt to anybody.
 #
 # The notes also list **small rates** as a remedy. They are one, where the rate was the
 # trouble: drift per step shrinks with the rate. They cannot be one, in these 300 steps,
 # where the signal vanished before the first step, as it does in the same network under
-# the weights that
-# PyTorch gives to a `Linear` layer by itself:
+# the weights that PyTorch gives to a `Linear` layer by itself:
 
 # %%
 drift_at = {}
@@ -1059,15 +1042,12 @@ settle(
 
 # %% [markdown]
 # What this small experiment does *not* show: that smoothness is the cause. We changed
-# the shift on purpose and saw that it cost little; the landscape we only observed,
-# and it differs along with many other things, the size of the gradients for one. Nor do
-# 8 to 12 layers on 8 × 8 digits speak for every network. The papers do it at full size,
-# Santurkar and colleagues with a proof of smoothness, and the
-# argument about the exact mechanism is not over. Settled is this: BN keeps nearly all
-# of its
-# benefit with far more shift than without, so removing the shift is not what the
-# benefit rests
-# on here.
+# the shift on purpose and saw that it cost little; the landscape we only observed, and
+# it differs along with many other things, the size of the gradients for one. Nor do 8
+# to 12 layers on 8 × 8 digits speak for every network. The papers do it at full size,
+# Santurkar and colleagues with a proof of smoothness, and the argument about the exact
+# mechanism is not over. Settled is this: BN keeps nearly all of its benefit with far
+# more shift than without, so removing the shift is not what the benefit rests on here.
 #
 # ## Where people go wrong
 #
@@ -1094,10 +1074,8 @@ print("on training batches:", approx(false_drift, 0.02, 0.1), "a step")
 # **Believing that `nn.Linear` is initialised for ReLU.** It calls a function with
 # *kaiming* (He's first name) in it, but with a parameter that makes the gain one third:
 # a sixth of what ReLU needs. By equation {eq}`eq-signal`, every layer without a bias
-# keeps a sixth of the mean square. PyTorch's
-# biases keep the numbers alive, but not the information: after fifty layers all
-# examples come out
-# alike.
+# keeps a sixth of the mean square. PyTorch's biases keep the numbers alive, but not the
+# information: after fifty layers all examples come out alike.
 
 # %%
 torch.manual_seed(0)
@@ -1163,11 +1141,10 @@ check.whitener(whitener)
 # **3. For an evening: who explodes least?** Equation {eq}`eq-growth` is about ReLU.
 # Write `growth(activation)`: by which factor does the *size* of the gradient (not its
 # square) grow per layer, with weights of gain 1 and this activation followed by LN? The
-# averages over
-# $z \sim \mathcal N(0,1)$ may be numerical integrals or means over a million draws.
-# Then compare `growth` with `by_depth` for tanh, GELU and SiLU. Which activation would
-# you take for fifty normalised layers without residual connections, and what would you
-# lose?
+# averages over $z \sim \mathcal N(0,1)$ may be numerical integrals or means over a
+# million draws. Then compare `growth` with `by_depth` for tanh, GELU and SiLU. Which
+# activation would you take for fifty normalised layers without residual connections,
+# and what would you lose?
 
 # %%
 growth = ...  # def growth(activation): …
@@ -1193,25 +1170,22 @@ for activation in (torch.tanh, F.gelu, F.silu):
     assert abs(seen / told - 1) < 0.02
 
 # %% [markdown]
-# A straight line has growth 1, and nothing else has: $\operatorname{Var} f(z) \le
-# \mathbb E[f'(z)^2]$ for a Gaussian $z$, with equality only for straight lines (Poincaré's
-# inequality). The straighter an activation, the less it explodes, and the less fifty
-# layers of it
-# can do that one cannot.
+# A straight line has growth 1, and nothing else has:
+# $\operatorname{Var} f(z) \le \mathbb E[f'(z)^2]$ for a Gaussian $z$, with equality
+# only for straight lines (Poincaré's inequality). The straighter an activation, the
+# less it explodes, and the less fifty layers of it can do that one cannot.
 #
 # ## In short
 #
 # In a saturated neuron each step is smaller by the factor of the slope; that part of
-# the story
-# holds. Numbers that shrink or grow from layer to layer are a matter of signal
-# propagation, and a good initialisation settles it at the start. Internal covariate
-# shift (内部协变量偏移) is something else, a shift over training time that updates
+# the story holds. Numbers that shrink or grow from layer to layer are a matter of
+# signal propagation, and a good initialisation settles it at the start. Internal
+# covariate shift (内部协变量偏移) is something else, a shift over training time that updates
 # below bring about; freeze the layers below and it is exactly zero. BN steadies the
-# moments that it sets, but a BN
-# network that is shaken at every step learns nearly as well; better supported are a
-# smoother loss and steps that no longer blow up from layer to
-# layer. BN is not whitening: it leaves correlations where they are, at a tiny part of
-# the price. And normalisation holds the signal, not the gradient.
+# moments that it sets, but a BN network that is shaken at every step learns nearly as
+# well; better supported are a smoother loss and steps that no longer blow up from layer
+# to layer. BN is not whitening: it leaves correlations where they are, at a tiny part
+# of the price. And normalisation holds the signal, not the gradient.
 #
 # Next: [three axes](02_three_axes), where one block of numbers shows what every
 # normalisation layer averages over.

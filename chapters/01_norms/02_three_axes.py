@@ -17,9 +17,7 @@
 # go into the mean.**
 #
 # That sounds too simple to get wrong. It often is, in notes and in code that runs
-# without an
-# error. At the end of
-# this page you can
+# without an error. At the end of this page you can
 #
 # - say for any normalisation layer which cells it pools, and make the layer itself prove
 #   it;
@@ -121,10 +119,9 @@ print("all four agree with the hand calculation to 1e-12")
 # $$ (eq-standardise)
 #
 # followed by a learned scale and shift per feature, $y = \gamma_f\, \hat x + \beta_f$
-# with $\gamma, \beta \in \mathbb{R}^D$. The small $\varepsilon$ keeps the root away from
-# zero. All the difference between the layers is the set $S$, and $S$ is a choice of
-# axes (GroupNorm
-# first cuts the features into groups):
+# with $\gamma, \beta \in \mathbb{R}^D$. The small $\varepsilon$ keeps the root away
+# from zero. All the difference between the layers is the set $S$, and $S$ is a choice
+# of axes (GroupNorm first cuts the features into groups):
 #
 # | layer | pooled axes | how many means | numbers in each |
 # |---|---|---|---|
@@ -134,8 +131,8 @@ print("all four agree with the hand calculation to 1e-12")
 # | GroupNorm, $G$ groups {cite}`wu2018group` | length, $D/G$ features | $B \cdot G$ | $L \cdot D/G$ |
 # | RMSNorm {cite}`zhang2019rms` | features (no mean) | $B \cdot L$ | $D$ |
 #
-# Equation {eq}`eq-standardise` as a plain loop, one cell at a time, so that nothing hides
-# behind a library:
+# Equation {eq}`eq-standardise` as a plain loop, one cell at a time, so that nothing
+# hides behind a library:
 
 
 # %%
@@ -167,17 +164,16 @@ print("loop and tensor version agree on every choice of axes")
 show(norms.standardise, norms.layer_norm, norms.instance_norm)
 
 # %% [markdown]
-# `BatchNorm` has one thing more, a memory for use after training; the
-# [next page](03_why_bert_uses_layernorm) needs it. Here only its statistics matter.
+# `BatchNorm` has one thing more, a memory for use after training; the [next
+# page](03_why_bert_uses_layernorm) needs it. Here only its statistics matter.
 #
 # ## Ask the layer itself
 #
 # Definitions can be misread, code can be misread. There is a way to find the crowd $S$
 # that involves no reading at all: **change one input cell and see whether an output
-# moves.** If the output at $(0,0,0)$ reacts to an input cell, that cell was in the crowd.
-# The {term}`gradient 梯度 <gradient>` asks this of all cells at once: it is zero wherever
-# nothing
-# can move, and elsewhere, for random numbers, it is not.
+# moves.** If the output at $(0,0,0)$ reacts to an input cell, that cell was in the
+# crowd. The {term}`gradient 梯度 <gradient>` asks this of all cells at once: it is zero
+# wherever nothing can move, and elsewhere, for random numbers, it is not.
 
 
 # %%
@@ -217,11 +213,11 @@ for ax, (name, cells) in zip(seats.values(), felt.items(), strict=True):
 plt.show()
 
 # %% [markdown]
-# BN and IN look **along a feature**: is this a high value, for what this feature usually
-# is? LN and RMSNorm look **along a token**: is this a high value, for this vector? A
-# token vector under LN knows nothing of its neighbours, of the other texts, or of how
-# many there are. Everything on the [next page](03_why_bert_uses_layernorm) follows from
-# this one picture.
+# BN and IN look **along a feature**: is this a high value, for what this feature
+# usually is? LN and RMSNorm look **along a token**: is this a high value, for this
+# vector? A token vector under LN knows nothing of its neighbours, of the other texts,
+# or of how many there are. Everything on the [next page](03_why_bert_uses_layernorm)
+# follows from this one picture.
 #
 # ## The three pictures of the notes
 #
@@ -233,9 +229,9 @@ plt.show()
 # - IN takes each character's {term}`embedding 嵌入 <embedding>`: *one token*.
 #
 # Now a small experiment. PyTorch's `BatchNorm1d` and `InstanceNorm1d` want the features
-# on axis 1, as $(B, D, L)$. What if somebody feeds $(B, L, D)$ as it is? The layers run,
-# without a word, and take the **positions for features**. Ask them again which cells
-# they pool:
+# on axis 1, as $(B, D, L)$. What if somebody feeds $(B, L, D)$ as it is? The layers
+# run, without a word, and take the **positions for features**. Ask them again which
+# cells they pool:
 
 # %%
 misfed = {
@@ -255,8 +251,7 @@ plt.show()
 
 # %% [markdown]
 # The upper row *is* the notes. One reading explains all three mistakes: the block is
-# taken
-# for an image, (batch, channel, place), with the position in the channel's seat.
+# taken for an image, (batch, channel, place), with the position in the channel's seat.
 # `nn.LayerNorm([L, D])` is the form that image models used, over everything but the
 # batch.
 #
@@ -304,19 +299,19 @@ settle(
 )
 
 # %% [markdown]
-# Look at the last line of the last card: an InstanceNorm that is fed the wrong way round
-# **is** LayerNorm, to twelve digits. Whoever tried it on a block of texts saw two layers
-# agree and drew the natural, wrong conclusion, which is the fourth claim.
+# Look at the last line of the last card: an InstanceNorm that is fed the wrong way
+# round **is** LayerNorm, to twelve digits. Whoever tried it on a block of texts saw two
+# layers agree and drew the natural, wrong conclusion, which is the fourth claim.
 #
 # ## What BERT computes
 #
 # "BERT calls `torch.nn.LayerNorm`, but what it computes is IN." We need not argue about
 # it: the real weights are here. MiniLM {cite}`wang2020minilm` is a BERT
-# {cite}`devlin2019bert` of six layers and width 384, later
-# trained further to give whole sentences a vector. It has 13 modules of type
-# `LayerNorm`: one after the embeddings, two in each layer. We let it read a padded
-# batch and catch, with a *hook* (钩子: a function that a module calls on
-# its way), what goes into each of the 13 and what comes out.
+# {cite}`devlin2019bert` of six layers and width 384, later trained further to give
+# whole sentences a vector. It has 13 modules of type `LayerNorm`: one after the
+# embeddings, two in each layer. We let it read a padded batch and catch, with a *hook*
+# (钩子: a function that a module calls on its way), what goes into each of the 13 and
+# what comes out.
 
 # %%
 model, tokenizer = pretrained.encoder()
@@ -339,9 +334,9 @@ print(
 )
 
 # %% [markdown]
-# Three candidates compute each output again from the same input and the same 384 learned
-# scales and shifts: our `layer_norm`, `instance_norm` and `batch_norm`. The worst error
-# of each, module by module:
+# Three candidates compute each output again from the same input and the same 384
+# learned scales and shifts: our `layer_norm`, `instance_norm` and `batch_norm`. The
+# worst error of each, module by module:
 
 # %% mystnb={"figure": {"caption": "Largest difference between what each of MiniLM's 13 LayerNorm modules gave and what three formulas give on the same input. Only one of them is the module.", "name": "fig-bert"}, "image": {"alt": "Logarithmic plot over 13 modules. Layer normalisation stays below one hundred-thousandth everywhere; instance and batch normalisation lie near ten."}}
 candidates = {
@@ -370,11 +365,10 @@ for candidate, errors in worst.items():
 
 # %% [markdown]
 # What is left of the first error is the rounding of float32, which carries about seven
-# digits. The other two are not approximations of what BERT does;
-# they are something else. The learned scales say the same without any run: one number
-# per feature, as LN
-# has it. An InstanceNorm over a mis-fed block of length $L$ would carry $L$ of them, one
-# per *position*, and could not even be applied to a text of another length.
+# digits. The other two are not approximations of what BERT does; they are something
+# else. The learned scales say the same without any run: one number per feature, as LN
+# has it. An InstanceNorm over a mis-fed block of length $L$ would carry $L$ of them,
+# one per *position*, and could not even be applied to a text of another length.
 
 # %%
 weights = {tuple(module.weight.shape) for module in modules.values()}
@@ -395,25 +389,23 @@ settle(
 
 # %% [markdown]
 # To be fair to the notes: by IN they mean "each character by itself", and those are the
-# cells
-# that BERT pools. The cells are right, the name is wrong, and the layer that bears the
-# name
-# computes something else.
+# cells that BERT pools. The cells are right, the name is wrong, and the layer that
+# bears the name computes something else.
 #
 # ## The way back: what LayerNorm does to a gradient
 #
-# Forward, LN throws two things away: the mean of the vector and its length. What does it
-# do backward? Let $g = \partial \mathcal L / \partial \hat x \in \mathbb{R}^D$ be the
-# gradient that arrives at $\hat x = (x - \mu)/\sigma$ for one token (with scale $\gamma$,
-# $g$ is $\gamma$ times the gradient at the output). We write $\overline{u}$ for the mean
-# of the entries of $u$, and take $\varepsilon$ into $\sigma^2 = \overline{(x-\mu)^2} +
-# \varepsilon$.
+# Forward, LN throws two things away: the mean of the vector and its length. What does
+# it do backward? Let $g = \partial \mathcal L / \partial \hat x \in \mathbb{R}^D$ be
+# the gradient that arrives at $\hat x = (x - \mu)/\sigma$ for one token (with scale
+# $\gamma$, $g$ is $\gamma$ times the gradient at the output). We write $\overline{u}$
+# for the mean of the entries of $u$, and take $\varepsilon$ into
+# $\sigma^2 = \overline{(x-\mu)^2} + \varepsilon$.
 #
-# Nudge $x$ by a small $\mathrm dx$. The mean moves by $\overline{\mathrm dx}$, and since
-# $\sigma^2$ is a mean of squares, $\mathrm d\sigma = \overline{(x-\mu)\,\mathrm
-# dx}/\sigma = \overline{\hat x\, \mathrm dx}$ (the part of $\mathrm
-# d\mu$ falls out because
-# $\overline{x - \mu} = 0$). The quotient rule gives
+# Nudge $x$ by a small $\mathrm dx$. The mean moves by $\overline{\mathrm dx}$, and
+# since $\sigma^2$ is a mean of squares,
+# $\mathrm d\sigma = \overline{(x-\mu)\,\mathrm dx}/\sigma = \overline{\hat x\, \mathrm dx}$
+# (the part of $\mathrm d\mu$ falls out because $\overline{x - \mu} = 0$). The quotient
+# rule gives
 #
 # $$
 # \mathrm d\hat x = \frac{\mathrm dx - \overline{\mathrm dx}}{\sigma}
@@ -422,16 +414,16 @@ settle(
 #   - \hat x\; \overline{\hat x\, \mathrm dx} \bigr).
 # $$
 #
-# The bracket is a symmetric linear map of $\mathrm dx$, so the way back is the same map,
-# applied to $g$:
+# The bracket is a symmetric linear map of $\mathrm dx$, so the way back is the same
+# map, applied to $g$:
 #
 # $$
 # \frac{\partial \mathcal L}{\partial x}
 #   = \frac1\sigma \bigl( g - \overline{g} - \hat x\; \overline{g\,\hat x} \bigr).
 # $$ (eq-ln-backward)
 #
-# In words: take the gradient, remove its mean, remove its part along $\hat x$, divide by
-# $\sigma$. Both removals are what the forward pass promised. Shifting all features
+# In words: take the gradient, remove its mean, remove its part along $\hat x$, divide
+# by $\sigma$. Both removals are what the forward pass promised. Shifting all features
 # changes nothing, so no gradient may point along $(1, \dots, 1)$; stretching the vector
 # changes nothing (with $\varepsilon = 0$), so none may point along $\hat x$.
 
@@ -459,8 +451,8 @@ print("orthogonal to (1, …, 1), and with ε = 0 to x̂")
 
 # %% [markdown]
 # Two of $D$ directions are gone. With 384 features nobody misses them. With **two**
-# features nothing is left: the vector (2, 8) of our first example becomes $(-1, 1)$, and
-# so does every other vector whose second entry is the larger one.
+# features nothing is left: the vector (2, 8) of our first example becomes $(-1, 1)$,
+# and so does every other vector whose second entry is the larger one.
 
 # %%
 pair = torch.tensor([[2.0, 8.0], [-3.0, 5.0], [0.1, 0.2]], dtype=torch.double)
@@ -473,12 +465,10 @@ print("three different pairs, one output (−1, 1), and no gradient at all")
 
 # %% [markdown]
 # There is a second effect in equation {eq}`eq-ln-backward`, the factor $1/\sigma$: a
-# vector with
-# large numbers gets a small gradient. Make the *weights* that produced $x$ ten times
-# larger, and
-# their gradient becomes ten times smaller; relative to their size, a step changes them
-# a hundred
-# times less. Too large an {term}`initialisation 初始化 <initialisation>` brakes itself.
+# vector with large numbers gets a small gradient. Make the *weights* that produced $x$
+# ten times larger, and their gradient becomes ten times smaller; relative to their
+# size, a step changes them a hundred times less. Too large an
+# {term}`initialisation 初始化 <initialisation>` brakes itself.
 
 # %%
 for scale in (0.1, 10.0):
@@ -522,12 +512,11 @@ for name, (mine, library) in pairs.items():
 # Three slips in one line of code, all silent.
 #
 # **ε outside the root, and Bessel's correction (贝塞尔校正).** `torch.std` divides by $n-1$
-# unless told otherwise, and the teaching version in the Annotated
-# Transformer {cite}`rush2018annotated` writes `(x - mean) / (std + eps)`. For one
-# vector of 384
+# unless told otherwise, and the teaching version in the Annotated Transformer
+# {cite}`rush2018annotated` writes `(x - mean) / (std + eps)`. For one vector of 384
 # features the first changes the result by a factor $\sqrt{383/384}$. It trains as well
-# as ever,
-# and it hardly shows even with somebody else's weights, in all 13 modules of MiniLM.
+# as ever, and it hardly shows even with somebody else's weights, in all 13 modules of
+# MiniLM.
 
 
 # %%
@@ -562,11 +551,9 @@ print("the largest output is", approx(largest, 2, 20))
 
 # %% [markdown]
 # No test of the trained model would find it; a comparison with the library finds it at
-# once. And ε
-# outside the root can do worse: on a vector that is nearly constant,
-# $\sqrt{\sigma^2+\varepsilon}$
-# holds the output small, as intended, and $\sigma + \varepsilon$ blows tiny differences
-# up.
+# once. And ε outside the root can do worse: on a vector that is nearly constant,
+# $\sqrt{\sigma^2+\varepsilon}$ holds the output small, as intended, and
+# $\sigma + \varepsilon$ blows tiny differences up.
 #
 # **Variance as "mean of squares minus square of the mean".** The identity is true on
 # paper. In float32, at a mean of ten thousand, both terms are near $10^8$, where
@@ -585,13 +572,14 @@ print("short cut, float32: wrong by nearly all of it, or more:", bool(off))
 
 # %% [markdown]
 # `standardise` subtracts first, and that is why. The check for all three slips is the
-# same and costs a line: compare with `torch.nn.functional.layer_norm` on a narrow vector,
-# on a nearly constant one and on one far from zero.
+# same and costs a line: compare with `torch.nn.functional.layer_norm` on a narrow
+# vector, on a nearly constant one and on one far from zero.
 #
 # ## Exercises
 #
-# **1. Warm-up.** A batch of 8 texts, 128 tokens each, 768 features, goes through BN, LN,
-# IN and GroupNorm with 32 groups. How many numbers are averaged in one mean of each?
+# **1. Warm-up.** A batch of 8 texts, 128 tokens each, 768 features, goes through BN,
+# LN, IN and GroupNorm with 32 groups. How many numbers are averaged in one mean of
+# each?
 
 # %%
 counts = ...  # {"BN": …, "LN": …, "IN": …, "GN": …}
@@ -602,8 +590,8 @@ counts = {"BN": 8 * 128, "LN": 768, "IN": 128, "GN": 128 * 768 // 32}
 check.crowd_sizes(counts)
 
 # %% [markdown]
-# **2. Layer normalisation, by yourself.** Write `my_layer_norm(x, weight, bias, eps)` for
-# x of shape (..., D), without looking above. The check knows the slips of the last
+# **2. Layer normalisation, by yourself.** Write `my_layer_norm(x, weight, bias, eps)`
+# for x of shape (..., D), without looking above. The check knows the slips of the last
 # section.
 
 # %%
@@ -622,10 +610,9 @@ check.layer_norm(my_layer_norm)
 
 # %% [markdown]
 # **3. Break it.** Open `utils/norms.py`, and in `standardise` move `eps` out of the
-# root. Run the
-# section *Equal to the library* again (JupyterLab reloads the module by itself): LN
-# goes red. Now
-# move `"rms"` to the front of `pairs`. Why does it stay green? Then put everything back.
+# root. Run the section *Equal to the library* again (JupyterLab reloads the module by
+# itself): LN goes red. Now move `"rms"` to the front of `pairs`. Why does it stay
+# green? Then put everything back.
 #
 # **4. For an evening: the backward pass of RMSNorm.** Derive it as we did for LN, and
 # write `rms_norm_backward(x, g, eps)` for the gradient `g` that arrives at
@@ -653,10 +640,9 @@ check.rms_norm_backward(rms_norm_backward)
 # A normalisation layer is a mean and a variance over a set of axes, and the set is the
 # layer. BN pools a feature over texts and positions, IN a feature over the positions of
 # one text, LN and RMSNorm a token over its features. The notes' three pictures are what
-# the layers pool when a block of texts is read as
-# images. BERT computes layer normalisation, on real weights, to float32's rounding.
-# Backward, LN removes the gradient's mean and its part along the output, and
-# divides by the standard deviation.
+# the layers pool when a block of texts is read as images. BERT computes layer
+# normalisation, on real weights, to float32's rounding. Backward, LN removes the
+# gradient's mean and its part along the output, and divides by the standard deviation.
 #
 # Next: [why BERT uses LayerNorm](03_why_bert_uses_layernorm), where the lit cells of
 # {numref}`fig-cubes` decide what padding, batch size and length can do to a token.

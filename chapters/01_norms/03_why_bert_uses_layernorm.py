@@ -10,23 +10,21 @@
 # # Why BERT uses LayerNorm
 #
 # Batch normalisation stood in the networks that won the image benchmarks when the
-# Transformer
-# appeared, and the Transformer did not use it. The usual reason is one line: "BN is for
-# images, LN is
-# for text". That is a habit, and a habit explains nothing. What exactly would go wrong?
+# Transformer appeared, and the Transformer did not use it. The usual reason is one
+# line: "BN is for images, LN is for text". That is a habit, and a habit explains
+# nothing. What exactly would go wrong?
 #
-# This page breaks it on purpose: it feeds padding, batches of one, long and short texts,
-# and badly mixed batches to both layers, on the real activations of a BERT, and finds
-# which of the usual reasons carry weight. One of them turns out to be stronger than its
-# fame, and one weaker. At the end you can
+# This page breaks it on purpose: it feeds padding, batches of one, long and short
+# texts, and badly mixed batches to both layers, on the real activations of a BERT, and
+# finds which of the usual reasons carry weight. One of them turns out to be stronger
+# than its fame, and one weaker. At the end you can
 #
 # - say what padding and batch size do to a token under BN and under LN, and by how much;
 # - tell the three different illnesses of BN on text apart, and which of them a mask cures;
 # - describe the set on which LN's outputs lie, and say why "Gaussian" is the wrong word.
 #
 # You need [three axes](02_three_axes): BN pools a feature over all tokens of the batch,
-# LN
-# pools a token over its features.
+# LN pools a token over its features.
 
 # %% tags=["hide-input"]
 import numpy as np
@@ -74,10 +72,8 @@ notes_say(
 #
 # Now another text in the batch is longer, and ours is filled up with two
 # {term}`pads 填充 <padding>` of value 0. The mean of 4, 8, 0, 0 is 3, the variance
-# $(1 + 25 + 9 + 9)/4 = 11$, and the
-# same 4 becomes $(4-3)/\sqrt{11} \approx 0.30$: *above average*. Nothing about our text
-# has
-# changed; only its neighbour has.
+# $(1 + 25 + 9 + 9)/4 = 11$, and the same 4 becomes $(4-3)/\sqrt{11} \approx 0.30$:
+# *above average*. Nothing about our text has changed; only its neighbour has.
 
 # %%
 tokens = torch.tensor([[[4.0], [8.0]]], dtype=torch.double)  # (B, L, D) = (1, 2, 1)
@@ -94,13 +90,10 @@ print("4 without pads → −1; with two pads → +1/√11")
 #
 # In a real model a pad is not a zero vector. BERT gives the token `[PAD]` an embedding
 # like any other, adds a position to it and sends it through all layers; only the
-# attention
-# mask keeps others from looking at it. We read 32 sentences, from one word to more than
-# twenty, in one batch, and catch the input of
-# each of the model's 13 LayerNorms. (The model is MiniLM again, a BERT that was then
-# trained to give
-# whole sentences a vector; that makes the tokens of a text more alike than in BERT
-# itself.)
+# attention mask keeps others from looking at it. We read 32 sentences, from one word to
+# more than twenty, in one batch, and catch the input of each of the model's 13
+# LayerNorms. (The model is MiniLM again, a BERT that was then trained to give whole
+# sentences a vector; that makes the tokens of a text more alike than in BERT itself.)
 
 # %%
 model, tokenizer = pretrained.encoder()
@@ -163,16 +156,17 @@ print("LN and masked BN: less than 1e-4, at any padding")
 
 # %% [markdown]
 # Half a standard deviation, on tokens that nobody touched. Most of it is one shift per
-# feature, the same for all tokens; but the next layer has learnt its weights for another
-# place. Two of the three curves stay at the rounding of float32, and one of them is a *batch*
-# normalisation: **a mask (掩码) cures the illness of padding completely.** Keep that in
-# mind,
-# because it means that padding alone cannot be the reason for LN.
+# feature, the same for all tokens; but the next layer has learnt its weights for
+# another place. Two of the three curves stay at the rounding of float32, and one of
+# them is a *batch* normalisation: **a mask (掩码) cures the illness of padding
+# completely.** Keep that in mind, because it means that padding alone cannot be the
+# reason for LN.
 #
 # ## Who else is in the batch
 #
-# A mask keeps pads out. It does not, and should not, keep the other texts out; averaging
-# over them is what BN is. So the same sentence gets another value in other company:
+# A mask keeps pads out. It does not, and should not, keep the other texts out;
+# averaging over them is what BN is. So the same sentence gets another value in other
+# company:
 
 # %%
 x = middle
@@ -199,10 +193,9 @@ settle_all(
 )
 
 # %% [markdown]
-# Both claims of the notes hold, and they are the same fact: the crowd of a token under LN
-# is the token. The last lines are the extreme case: in training, a batch of one token
-# has no statistics at
-# all, and both our layer and PyTorch's refuse.
+# Both claims of the notes hold, and they are the same fact: the crowd of a token under
+# LN is the token. The last lines are the extreme case: in training, a batch of one
+# token has no statistics at all, and both our layer and PyTorch's refuse.
 #
 # ## A batch of texts is smaller than it looks
 #
@@ -211,9 +204,9 @@ settle_all(
 # $n$ independent draws shrinks like $1/n$, and 16 texts of 100 tokens make 1,600 draws.
 #
 # But tokens of one text are not independent draws. They share a topic, a style, an
-# author, and the layers of a Transformer are built to mix them. Survey statisticians know
-# the situation: asking all people of eight households is not asking that many people at
-# random. They call the loss the *design effect* (设计效应):
+# author, and the layers of a Transformer are built to mix them. Survey statisticians
+# know the situation: asking all people of eight households is not asking that many
+# people at random. They call the loss the *design effect* (设计效应):
 #
 # $$
 # \text{design effect} =
@@ -221,8 +214,8 @@ settle_all(
 #      {\text{squared error of a mean over as many tokens, drawn singly}} .
 # $$
 #
-# For independent tokens it is 1. Here it is at every LayerNorm of the model, measured on
-# 300 draws:
+# For independent tokens it is 1. Here it is at every LayerNorm of the model, measured
+# on 300 draws:
 
 
 # %%
@@ -258,22 +251,17 @@ print("at the top:", approx(effects[-1], 4, 10))
 # %% [markdown]
 # The deeper the layer, the more alike the tokens of a text, and the fewer independent
 # voices a batch holds. The zigzag has a reason too: odd modules come right after
-# attention,
-# which mixes tokens, even ones after the feed-forward part, which does not. (How much
-# of the
-# top is the Transformer, and how much the later training on whole sentences, this picture
-# cannot tell.) Shen et al. {cite}`shen2020powernorm` find, in translation models, that
-# batch
-# statistics fluctuate strongly throughout the training, and build a batch norm for text
-# on
-# that observation.
+# attention, which mixes tokens, even ones after the feed-forward part, which does not.
+# (How much of the top is the Transformer, and how much the later training on whole
+# sentences, this picture cannot tell.) Shen et al. {cite}`shen2020powernorm` find, in
+# translation models, that batch statistics fluctuate strongly throughout the training,
+# and build a batch norm for text on that observation.
 #
 # ## Memory: the train–eval gap
 #
 # After training there may be no batch, so BN remembers: during training it keeps
 # {term}`running averages 滑动平均 <running statistics>` of mean and variance, and
-# afterwards uses those. It is two functions
-# under one name.
+# afterwards uses those. It is two functions under one name.
 
 # %%
 show(norms.BatchNorm)
@@ -297,11 +285,10 @@ assert (ours(rows) - torchs(rows)).abs().max() < 1e-4
 print("same outputs in training and evaluation, same state, loaded both ways")
 
 # %% [markdown]
-# The gap between the two functions is the price. For each sentence: how far apart are its
-# values when normalised with its own batch, as in training, and with the statistics of
-# everything, as in evaluation, for batches of different
-# sizes? (With 16 of 32 texts half of "everything" is in the batch, so the right end
-# flatters.)
+# The gap between the two functions is the price. For each sentence: how far apart are
+# its values when normalised with its own batch, as in training, and with the statistics
+# of everything, as in evaluation, for batches of different sizes? (With 16 of 32 texts
+# half of "everything" is in the batch, so the right end flatters.)
 
 # %%
 top = inputs[12].double()
@@ -340,18 +327,18 @@ assert all(w > 1.5 * s for w, s in zip(*gaps.values(), strict=True))
 print("whole texts: more than 1.5 times the gap, at every size")
 
 # %% [markdown]
-# With one text to a batch BN is instance normalisation: in training it sees a token *relative
-# to its own text*, in evaluation relative to the language. Those are different
-# quantities, and
-# whatever the next layer learnt about the first is applied to the second.
+# With one text to a batch BN is instance normalisation: in training it sees a token
+# *relative to its own text*, in evaluation relative to the language. Those are
+# different quantities, and whatever the next layer learnt about the first is applied to
+# the second.
 #
 # ## The fair opponent: train it
 #
 # All of that concerns single layers. Does it matter to a model that is trained with it
-# from the start? A small Transformer block, an embedding and two layers of attention and
-# feed-forward, learns to name the topic of a text: one of four, each with words of its
-# own among noise. The texts have 2 to 24 tokens. We train it with LN, with BN, and with
-# masked BN, the fair opponent, which hears no pads.
+# from the start? A small Transformer block, an embedding and two layers of attention
+# and feed-forward, learns to name the topic of a text: one of four, each with words of
+# its own among noise. The texts have 2 to 24 tokens. We train it with LN, with BN, and
+# with masked BN, the fair opponent, which hears no pads.
 
 
 # %%
@@ -396,10 +383,9 @@ class Reader(nn.Module):
 # %% [markdown]
 # The twist is in *how the batches are put together*. In the first course they are mixed
 # well. In the second, each batch holds texts of one topic (a few batches, at the
-# borders, of two), and the batches come in
-# random order. That is not exotic: it is what you get from files read one after the
-# other,
-# from one customer's documents, from a conversation.
+# borders, of two), and the batches come in random order. That is not exotic: it is what
+# you get from files read one after the other, from one customer's documents, from a
+# conversation.
 
 
 # %%
@@ -457,37 +443,31 @@ for kind in kinds:
 # %% [markdown]
 # Two results, and both deserve to be said aloud.
 #
-# **In well mixed batches batch normalisation is as good as layer normalisation, on text,
-# padded, with or without a mask.** The proverb does not survive its first honest
+# **In well mixed batches batch normalisation is as good as layer normalisation, on
+# text, padded, with or without a mask.** The proverb does not survive its first honest
 # test. (A toy of 3,200 texts is no proof for large models; it is proof that there is no
 # law.)
 #
 # **In batches that have something in common BN loses a good part of it, and here masked
-# BN
-# loses all.** BN subtracts from every feature what the batch has in common, and here that
-# is the topic. How much is lost depends on the arrangement (try texts of equal length,
-# or a
-# norm before the sub-layer: about half of the answers stay right). LN cannot know what
-# the batch has in common, and that is its strength.
+# BN loses all.** BN subtracts from every feature what the batch has in common, and here
+# that is the topic. How much is lost depends on the arrangement (try texts of equal
+# length, or a norm before the sub-layer: about half of the answers stay right). LN
+# cannot know what the batch has in common, and that is its strength.
 #
 # So this is where the claim about computer vision and language ends up,
 # {claim}`norms-cv-bn-nlp-ln`: the statistics decide, not the kind of data. Vision
-# models moved to LN when they
-# moved to Transformers {cite}`dosovitskiy2021vit` and found that a convolutional
-# network does well
-# with it too {cite}`liu2022convnext`; a batch norm made for text works in translation
-# {cite}`shen2020powernorm`. What LN offers everywhere is independence: of padding, of
-# batch size,
-# of company, of the mode. The [next page](04_norms_today) counts which layer today's
-# models carry.
+# models moved to LN when they moved to Transformers {cite}`dosovitskiy2021vit` and
+# found that a convolutional network does well with it too {cite}`liu2022convnext`; a
+# batch norm made for text works in translation {cite}`shen2020powernorm`. What LN
+# offers everywhere is independence: of padding, of batch size, of company, of the mode.
+# The [next page](04_norms_today) counts which layer today's models carry.
 #
 # ## A sphere, but no Gaussian
 #
-# Another reason in the notes sounds more mathematical: LN makes embeddings that lie in "a
-# spherical space" and "follow a Gaussian of mean 0 and variance 1". The first half is
-# true and better than it sounds. Take $\varepsilon = 0$, before scale and shift. The
-# mean of
-# the outputs is zero and their mean square is one:
+# Another reason in the notes sounds more mathematical: LN makes embeddings that lie in
+# "a spherical space" and "follow a Gaussian of mean 0 and variance 1". The first half
+# is true and better than it sounds. Take $\varepsilon = 0$, before scale and shift. The
+# mean of the outputs is zero and their mean square is one:
 #
 # $$
 # \sum_f \hat x_f = 0, \qquad \sum_f \hat x_f^2 = D .
@@ -495,8 +475,8 @@ for kind in kinds:
 #
 # The first equation is a plane through the origin, the second a sphere of radius
 # $\sqrt D$. Their intersection is a sphere of one dimension less
-# {cite}`brody2023expressivity`. With $D=3$
-# we can see it: every vector in space lands on one circle.
+# {cite}`brody2023expressivity`. With $D=3$ we can see it: every vector in space lands
+# on one circle.
 
 # %% mystnb={"figure": {"caption": "Three hundred vectors with three features (left), after LN (middle: all on the circle where the sphere of radius \u221a3 meets the plane of zero sum), after BN (right: centred and scaled per feature, still a cloud).", "name": "fig-circle"}, "image": {"alt": "Three scatter plots in space. A skewed cloud; a perfect circle tilted in space; a centred cloud."}}
 cloud = torch.tensor(np.random.default_rng(3).exponential(size=(300, 3)))
@@ -516,16 +496,14 @@ plt.show()
 
 # %% [markdown]
 # The second half fails, for two reasons. The first is formal: a Gaussian variable can
-# take any
-# value, but a coordinate on this sphere cannot exceed $\sqrt{D-1}$, which is reached
-# when all
-# others are equal. (A point drawn *evenly* from a large sphere does have nearly Gaussian
-# coordinates.) The second is not formal at all: LN of one vector is
-# $x \mapsto (x-\mu)/\sigma$, a shift and a stretch: it moves a
-# histogram and scales it, but **cannot change its shape**. If the features of a
-# token are skewed before, they are skewed by exactly as much after. We feed it
-# exponential numbers, whose {term}`skewness 偏度 <skewness>` is 2 (64 of them show a little
-# less), where a Gaussian has 0.
+# take any value, but a coordinate on this sphere cannot exceed $\sqrt{D-1}$, which is
+# reached when all others are equal. (A point drawn *evenly* from a large sphere does
+# have nearly Gaussian coordinates.) The second is not formal at all: LN of one vector
+# is $x \mapsto (x-\mu)/\sigma$, a shift and a stretch: it moves a histogram and scales
+# it, but **cannot change its shape**. If the features of a token are skewed before,
+# they are skewed by exactly as much after. We feed it exponential numbers, whose
+# {term}`skewness 偏度 <skewness>` is 2 (64 of them show a little less), where a Gaussian
+# has 0.
 
 
 # %%
@@ -568,12 +546,10 @@ print("other tokens, median share:        ", approx(one[others].median(), 0.05, 
 
 # %% [markdown]
 # In the middle of the network every `[CLS]` has nearly *all* of its length in one
-# single feature;
-# it sits in a corner of the sphere, as far from a Gaussian cloud as a vector of this
-# length
-# can be. It frames the text and stands for no word. And in an ordinary token, too, one
-# feature of 384 holds a good part of the length. Such outliers return in the chapter on
-# quantization, where they are the main difficulty.
+# single feature; it sits in a corner of the sphere, as far from a Gaussian cloud as a
+# vector of this length can be. It frames the text and stands for no word. And in an
+# ordinary token, too, one feature of 384 holds a good part of the length. Such outliers
+# return in the chapter on quantization, where they are the main difficulty.
 #
 # ## Scale, token by token
 #
@@ -591,11 +567,9 @@ for name, length in {"words": words, "positions": positions, "sums": sums}.items
 
 # %% [markdown]
 # Does LN remove such differences? $\mathrm{LN}(s\,x) = \mathrm{LN}(x)$ for every
-# $s > 0$ and for
-# each token separately, because mean and standard deviation both take the factor $s$
-# and it
-# cancels. BN pools over tokens, so a factor on *all* tokens cancels as well, but a factor
-# on one token does not.
+# $s > 0$ and for each token separately, because mean and standard deviation both take
+# the factor $s$ and it cancels. BN pools over tokens, so a factor on *all* tokens
+# cancels as well, but a factor on one token does not.
 
 # %%
 x = torch.tensor(np.random.default_rng(5).normal(size=(8, 12, 32)))
@@ -621,10 +595,10 @@ settle(
 )
 
 # %% [markdown]
-# So the contrast is real, but it is "each token" against "all tokens", not "yes" against
-# "no". And the sentence's second half, that this lowers the *variance of the model*,
-# names a
-# quantity that the notes never measure; nothing here supports or refutes it.
+# So the contrast is real, but it is "each token" against "all tokens", not "yes"
+# against "no". And the sentence's second half, that this lowers the *variance of the
+# model*, names a quantity that the notes never measure; nothing here supports or
+# refutes it.
 #
 # ## Where people go wrong
 #
@@ -646,8 +620,7 @@ print("one look, without gradients, and the running mean has moved")
 # ## Exercises
 #
 # **1. Warm-up.** One feature has the values 4 and 8 in a text of two tokens. How many
-# pads
-# of value 0 must be added for the 4 to come out of BN as *exactly* 0 (with
+# pads of value 0 must be added for the 4 to come out of BN as *exactly* 0 (with
 # $\varepsilon = 0$)?
 
 # %%
@@ -703,20 +676,17 @@ check.fold(fold)
 
 # %% [markdown]
 # For LN there is no such function, because its mean and deviation are those of the very
-# token:
-# they have to be computed each time, at every layer, for every token.
+# token: they have to be computed each time, at every layer, for every token.
 #
 # ## In short
 #
 # BN on text has three separate illnesses. Padding leaks into its statistics, and a mask
 # cures that. Small or single-text batches give it noisy statistics and a gap between
 # training and evaluation, worse than the number of tokens suggests, because the tokens
-# of a
-# text are alike. And what a batch has in common it subtracts, which no mask can cure. LN
-# has none of them, because a token's crowd is the token. Its outputs lie on a sphere
-# inside a plane; they are not Gaussian, and no per-token shift and stretch could make
-# them so.
+# of a text are alike. And what a batch has in common it subtracts, which no mask can
+# cure. LN has none of them, because a token's crowd is the token. Its outputs lie on a
+# sphere inside a plane; they are not Gaussian, and no per-token shift and stretch could
+# make them so.
 #
 # Next: [norms today](04_norms_today), where the mean goes too, and where the layer sits
-# becomes the
-# question.
+# becomes the question.

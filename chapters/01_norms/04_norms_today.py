@@ -13,8 +13,7 @@
 # probably not find it. You will find a layer that has forgotten the mean, it will stand
 # in another place than in BERT, and in some models there are two more of it inside
 # attention. Each of the three changes is a line of code, and each has a reason that can
-# be seen in
-# seconds on a small model. At the end of this page you can
+# be seen in seconds on a small model. At the end of this page you can
 #
 # - say what RMSNorm drops, what that costs and what it saves, in counted operations;
 # - say how the place of the norm shapes the first gradients of a deep Transformer, and
@@ -59,10 +58,9 @@ notes_say("norms-three-kinds")
 # %% [markdown]
 # ## By hand: what is a mean worth?
 #
-# Take the token $(7, 1)$. Layer normalisation subtracts the mean 4, leaves $(3, -3)$, and
-# divides by 3: $(1, -1)$. {term}`RMSNorm 均方根归一化 <RMSNorm>` divides by the root of the
-# mean square,
-# $\sqrt{(49+1)/2} = 5$, and is done: $(1.4, 0.2)$.
+# Take the token $(7, 1)$. Layer normalisation subtracts the mean 4, leaves $(3, -3)$,
+# and divides by 3: $(1, -1)$. {term}`RMSNorm 均方根归一化 <RMSNorm>` divides by the root of
+# the mean square, $\sqrt{(49+1)/2} = 5$, and is done: $(1.4, 0.2)$.
 #
 # Now add 10 to both features: $(17, 11)$. LN says $(1, -1)$ again; it cannot see the
 # addition. RMSNorm says $(17, 11)/\sqrt{205}$, something else. **RMSNorm keeps what all
@@ -90,8 +88,8 @@ show(norms.rms_norm)
 # %% [markdown]
 # ## What it costs to forget the mean
 #
-# Zhang and Sennrich {cite}`zhang2019rms` guessed that the division does the work and the
-# subtraction does not. A guess about trained networks can be checked on a trained
+# Zhang and Sennrich {cite}`zhang2019rms` guessed that the division does the work and
+# the subtraction does not. A guess about trained networks can be checked on a trained
 # network. How much of a token's length does LN remove when it subtracts the mean? For a
 # vector of $D$ features that share is $D\,\overline{x}^2 / \lVert x \rVert^2$; a random
 # direction would have a share of $1/D$ on average.
@@ -131,15 +129,12 @@ print("cosine between RMSNorm and LN, lowest median:", approx(worst, 0.98, 1))
 
 # %% [markdown]
 # Here LN has hardly anything to subtract: no more than from random directions. That is
-# one
-# encoder, and it was trained with LN, which deletes the mean, so it could not have used
-# it. But
-# language models that were trained with RMSNorm look the same
-# {cite}`gupta2024geometric`. On such
-# vectors RMSNorm and LN do nearly the same.
+# one encoder, and it was trained with LN, which deletes the mean, so it could not have
+# used it. But language models that were trained with RMSNorm look the same
+# {cite}`gupta2024geometric`. On such vectors RMSNorm and LN do nearly the same.
 #
-# What is saved? We count, since a clock would tell about this machine. A
-# *dispatch mode* sees every tensor operation that PyTorch executes:
+# What is saved? We count, since a clock would tell about this machine. A *dispatch
+# mode* sees every tensor operation that PyTorch executes:
 
 
 # %%
@@ -167,14 +162,10 @@ for f in (norms.layer_norm, norms.rms_norm):
 
 # %% [markdown]
 # One reduction instead of two, five operations instead of seven, one block of memory
-# less.
-# Normalisation is a small part of a model's arithmetic, but each pass over the data
-# counts,
-# since reading memory, not arithmetic, is what it waits for. That is also where our
-# readable
-# versions lose time against the library. A record compares them, forward and backward,
-# one
-# thread; `make bench` takes it again on your machine.
+# less. Normalisation is a small part of a model's arithmetic, but each pass over the
+# data counts, since reading memory, not arithmetic, is what it waits for. That is also
+# where our readable versions lose time against the library. A record compares them,
+# forward and backward, one thread; `make bench` takes it again on your machine.
 
 # %% mystnb={"figure": {"caption": "Time of ours divided by time of torch's, forward and backward, with a 95% interval, for three block sizes (B, L, D), from the record. Left of the line ours is faster.", "name": "fig-bench"}, "image": {"alt": "Dots with intervals for five layers and three sizes on a logarithmic axis. Layer normalisation lies between two and six; batch and instance normalisation lie below one at the largest size; RMS normalisation lies between one and three, group normalisation between two and just below one."}} tags=["hide-input"]
 speed = records.read("norms_speed")["samples"]
@@ -200,14 +191,15 @@ ax.legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# torch has layer normalisation as one fused piece of C++ that reads a row once and never
-# writes the intermediate blocks; ours, line by line, does. RMSNorm is put together from
-# simple operations in torch too, so the two are closer. With BN
-# and IN the table turns for the large block, since torch's layers want their features on
-# axis 1 and must work across memory, while ours take them where a Transformer has them,
+# torch has layer normalisation as one fused piece of C++ that reads a row once and
+# never writes the intermediate blocks; ours, line by line, does. RMSNorm is put
+# together from simple operations in torch too, so the two are closer. With BN and IN
+# the table turns for the large block, since torch's layers want their features on axis
+# 1 and must work across memory, while ours take them where a Transformer has them,
 # last.
 #
-# The same record holds a warning. How long does torch's RMSNorm take, against torch's LN?
+# The same record holds a warning. How long does torch's RMSNorm take, against torch's
+# LN?
 
 # %%
 for size in ("BERT", "long"):
@@ -219,17 +211,17 @@ for size in ("BERT", "long"):
 
 # %% [markdown]
 # On the processor of the record the layer with *less* to do is the slower one, because
-# it is not
-# fused. Counting says what can be saved; whether it is saved, the implementation decides.
-# On the accelerators for which large models are written, both are fused.
+# it is not fused. Counting says what can be saved; whether it is saved, the
+# implementation decides.
+#
 #
 #
 # ## Where it stands: after, or before
 #
-# BERT and the first Transformer {cite}`vaswani2017attention` put the layer **after** the
-# sum, {term}`post-norm 后归一化 <post-norm>`. GPT-2 {cite}`radford2019language` and nearly
-# all large language models since put it **before** each
-# sub-layer, inside the branch, {term}`pre-norm 前归一化 <pre-norm>`. The sum is the
+# BERT and the first Transformer {cite}`vaswani2017attention` put the layer **after**
+# the sum, {term}`post-norm 后归一化 <post-norm>`. GPT-2 {cite}`radford2019language` and
+# nearly all large language models since put it **before** each sub-layer, inside the
+# branch, {term}`pre-norm 前归一化 <pre-norm>`. The sum is the
 # {term}`residual connection 残差连接 <residual connection>`:
 
 # %% mystnb={"figure": {"caption": "One sub-layer f (attention or feed-forward) with its residual connection. Post-norm: the sum is normalised, so every norm stands in the way of the residual path. Pre-norm: only what enters f is normalised, and the residual path runs free from bottom to top.", "name": "fig-places"}, "image": {"alt": "Two flow charts. Left, post-norm: x goes to f and around it, they are added, then the norm follows on the main path. Right, pre-norm: x goes through the norm into f; the path around both is untouched."}} tags=["hide-input"]
@@ -254,10 +246,9 @@ plt.show()
 # %% [markdown]
 # What is the difference? Call the norm $\nu$ and write $N$ pre-norm layers out:
 # $x_N = x_0 + \sum_{l<N} f_l(\nu(x_l))$. The path *grows*: entries of size about one
-# are added
-# again and again, and the last norm divides the gradient by the standard deviation of
-# their sum.
-# In post-norm each sum is scaled back at once, and nothing divides by the depth.
+# are added again and again, and the last norm divides the gradient by the standard
+# deviation of their sum. In post-norm each sum is scaled back at once, and nothing
+# divides by the depth.
 #
 # A small language model with both arrangements, 24 layers deep, not trained at all:
 
@@ -266,8 +257,8 @@ show(toys.Layer)
 
 # %% [markdown]
 # Around it, `utils/toys.py` holds a tiny language model and a task: eight random
-# symbols, then
-# the same eight again. The second half can be predicted by whoever looks back.
+# symbols, then the same eight again. The second half can be predicted by whoever looks
+# back.
 
 # %%
 show(toys.copied, toys.copy_loss)
@@ -299,22 +290,16 @@ print("top layer, pre-norm: ", *(approx(size, 0.1, 0.8) for size in pre))
 assert min(post) > 1.5 * max(pre)
 
 # %% [markdown]
-# Two arrangements of the same parts, and the layers near the output begin with gradients
-# of different size. Xiong et al. {cite}`xiong2020layer` prove it for the start of
-# training: near
-# the output the gradients of post-norm are large, those of pre-norm shrink with the
-# depth.
-# That offers a reason for the *warm-up* (预热) of the original recipe, a learning rate
-# that rises
-# slowly from zero. The reason is disputed: Adam divides by the gradient's size, and Liu
-# et
-# al. {cite}`liu2020difficulty` find the cause in how far each update moves the output.
-# The
-# symptom is not disputed. Eight layers learn copying, with Adam and the rate 0.002:
-# post-norm
-# at once, post-norm with a warm-up over half of the steps, pre-norm at once. One seed
-# runs
-# here; a record keeps the last losses of eight.
+# Two arrangements of the same parts, and the layers near the output begin with
+# gradients of different size. Xiong et al. {cite}`xiong2020layer` prove it for the
+# start of training: near the output the gradients of post-norm are large, those of
+# pre-norm shrink with the depth. That offers a reason for the *warm-up* (预热) of the
+# original recipe, a learning rate that rises slowly from zero. The reason is disputed:
+# Adam divides by the gradient's size, and Liu et al. {cite}`liu2020difficulty` find the
+# cause in how far each update moves the output. The symptom is not disputed. Eight
+# layers learn copying, with Adam and the rate 0.002: post-norm at once, post-norm with
+# a warm-up over half of the steps, pre-norm at once. One seed runs here; a record keeps
+# the last losses of eight.
 
 # %% mystnb={"figure": {"caption": "Learning to copy with eight layers and one learning rate. Left: one seed, run on this page; the dashed line is guessing, ln 16. Right: the mean of the last ten losses for each of eight seeds, from the record. Post-norm hardly leaves the line, a warm-up gets it going, pre-norm needs none.", "name": "fig-warmup"}, "image": {"alt": "Left, three loss curves over 120 steps: post-norm stays near the dashed line at 2.77, with warm-up it falls part of the way, pre-norm falls to nearly zero. Right, dots for eight seeds: post-norm high, warm-up in between and scattered, pre-norm at zero."}}
 recipes = {
@@ -348,13 +333,12 @@ print("post-norm at rate 0.0005, 300 steps:", *(approx(v, 0, 3) for v in sorted(
 
 # %% [markdown]
 # At this rate. The last line says what the picture does not: with a quarter of the rate
-# and more
-# steps, post-norm learns to copy as well, without a warm-up. What it loses is the freedom
-# to step fast at the start.
+# and more steps, post-norm learns to copy as well, without a warm-up. What it loses is
+# the freedom to step fast at the start.
 #
 # Pre-norm has a reverse side. Nothing scales its path back, so the values on it grow,
-# and late
-# layers, whose contribution stays of size one, weigh less and less {cite}`sun2025curse`:
+# and late layers, whose contribution stays of size one, weigh less and less
+# {cite}`sun2025curse`:
 
 # %%
 torch.manual_seed(0)
@@ -421,17 +405,15 @@ print("without, scale 32 makes the logits", 32**2, "times larger")
 
 # %% [markdown]
 # This is not a toy's worry: vision Transformers of about 8 billion parameters diverged
-# when their
-# logits exploded; LayerNorm on queries and keys cured it, and the model could grow to 22 billion
-# {cite}`dehghani2023vit22b`.
+# when their logits exploded; LayerNorm on queries and keys cured it, and the model
+# could grow to 22 billion {cite}`dehghani2023vit22b`.
 #
 # ## What models carry, read from their code
 #
 # Memory is a bad witness for such lists. The library `transformers` contains the models
-# themselves; from a small configuration each can be built without weights, on torch's *meta*
-# device, which keeps shapes and no numbers. Then we count the modules whose class has
-# "Norm" in its name,
-# per layer, and look for norms on queries and keys.
+# themselves; from a small configuration each can be built without weights, on torch's
+# *meta* device, which keeps shapes and no numbers. Then we count the modules whose
+# class has "Norm" in its name, per layer, and look for norms on queries and keys.
 
 # %%
 import transformers
@@ -478,19 +460,15 @@ for name, model in built.items():
 
 # %% [markdown]
 # The story is in the column. Batch normalisation is where images are convolved.
-# LayerNorm came
-# with the Transformers and went over to vision. In T5, and in the language models from
-# LLaMA
-# {cite}`touvron2023llama` on, it is RMSNorm, though an encoder of 2024, ModernBERT,
-# keeps LN; T5 calls its own `T5LayerNorm`, but there is no
-# mean in it, as the last check on this page shows. OLMo 2 and Qwen 3 have it on queries
-# and keys. GroupNorm {cite}`wu2018group` lives on in image generators; InstanceNorm we
-# do not meet at all.
+# LayerNorm came with the Transformers and went over to vision. In T5, and in the
+# language models from LLaMA {cite}`touvron2023llama` on, it is RMSNorm, though an
+# encoder of 2024, ModernBERT, keeps LN; T5 calls its own `T5LayerNorm`, but there is no
+# mean in it, as the check below shows. OLMo 2 and Qwen 3 have it on queries and keys.
+# GroupNorm {cite}`wu2018group` and InstanceNorm are in none of the eleven.
 #
 # That dates the claim. "The common normalisation layers are BN, LN and IN" was a fair
-# list in
-# 2017. We ask the eleven models, and a class that is not torch's own we ask not for its name but
-# for what it does: is it blind to a shift of all features, as LN is?
+# list in 2017. We ask the eleven models, and a class that is not torch's own we ask not
+# for its name but for what it does: is it blind to a shift of all features, as LN is?
 
 
 # %%
@@ -528,8 +506,7 @@ settle(
 
 # %% [markdown]
 # GroupNorm, by the way, is a dial: with one group it pools a whole text, with as many
-# groups as
-# features it is instance normalisation.
+# groups as features it is instance normalisation.
 
 # %%
 x = torch.tensor(np.random.default_rng(7).normal(size=(4, 7, 16)))
@@ -542,10 +519,8 @@ print("G = D: InstanceNorm; G = 1: one mean for a whole text")
 # ## Where people go wrong
 #
 # **The scale that starts at zero.** Gemma's RMSNorm multiplies by $1 + w$ and not by
-# $w$, and $w$
-# starts at zero. Loaded into an ordinary RMSNorm, every scale is one too small, without
-# an
-# error. The library's own classes, beside ours:
+# $w$, and $w$ starts at zero. Loaded into an ordinary RMSNorm, every scale is one too
+# small, without an error. The library's own classes, beside ours:
 
 # %%
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
@@ -565,9 +540,9 @@ off = (layer(x) - norms.rms_norm(x, weight)).abs().max().item()
 print("Gemma's, read as w instead of 1 + w, is off by", approx(off, 1, 5))
 
 # %% [markdown]
-# **Squares in 16 bits.** A float16 number ends at 65,504, so a square overflows from 256 on. An
-# RMSNorm written in one line divides by infinity and returns zeros; the library, and
-# ours, compute in float32 and return to 16 bits at the end.
+# **Squares in 16 bits.** A float16 number ends at 65,504, so a square overflows from
+# 256 on. An RMSNorm written in one line divides by infinity and returns zeros; the
+# library, and ours, compute in float32 and return to 16 bits at the end.
 
 # %%
 large = torch.full((1, 1, 8), 300.0, dtype=torch.float16)
@@ -613,15 +588,12 @@ def qk_logits(q, k, g):
 check.qk_logits(qk_logits)
 
 # %% [markdown]
-# **3. For an evening: turn an LN into an RMSNorm.** Equation {eq}`eq-rms` says that LN is
-# RMSNorm after a subtraction, and the subtraction is linear, $x - \overline x = Mx$. So
-# the
-# `Linear` *before* the norm can do it. Write `centre(linear)`, which returns an
-# `nn.Linear`
-# with `rms_norm(centre(linear)(x)) == layer_norm(linear(x))`. (Compression methods that
-# rotate a network's features begin with this step, because RMSNorm allows rotations and
-# LN
-# does not. Why?)
+# **3. For an evening: turn an LN into an RMSNorm.** Equation {eq}`eq-rms` says that LN
+# is RMSNorm after a subtraction, and the subtraction is linear, $x - \overline x = Mx$.
+# So the `Linear` *before* the norm can do it. Write `centre(linear)`, which returns an
+# `nn.Linear` with `rms_norm(centre(linear)(x)) == layer_norm(linear(x))`. (Compression
+# methods that rotate a network's features begin with this step, because RMSNorm allows
+# rotations and LN does not. Why?)
 
 # %%
 centre = ...  # def centre(linear): …
@@ -642,9 +614,10 @@ def centre(linear):
 check.centre(centre)
 
 # %% [markdown]
-# A rotation $Q$ keeps the length of a vector, so $\operatorname{RMSNorm}(Qx) =
-# Q\operatorname{RMSNorm}(x)$, and $Q$ can be hidden in the weights on both sides. LN subtracts along
-# $(1, \dots, 1)$, and a rotation moves that direction.
+# A rotation $Q$ keeps the length of a vector, so
+# $\operatorname{RMSNorm}(Qx) = Q\operatorname{RMSNorm}(x)$, and $Q$ can be hidden in
+# the weights on both sides. LN subtracts along $(1, \dots, 1)$, and a rotation moves
+# that direction.
 #
 # ## In short
 #
@@ -660,4 +633,5 @@ check.centre(centre)
 # branch
 # (OLMo 2), or on both sides (Gemma 2).
 #
-# This chapter followed one operation. Where to look a claim up: [the ledger](../ledger).
+# This chapter followed one operation. Where to look a claim up: [the
+# ledger](../ledger).
