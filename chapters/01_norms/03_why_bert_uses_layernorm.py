@@ -450,9 +450,9 @@ for kind in kinds:
 #
 # **In batches that have something in common BN loses a good part of it, and here masked
 # BN loses all.** BN subtracts from every feature what the batch has in common, and here
-# that is the topic. How much is lost depends on the arrangement (try texts of equal
-# length, or a norm before the sub-layer: about half of the answers stay right). LN
-# cannot know what the batch has in common, and that is its strength.
+# that is the topic. How much is lost depends on the arrangement; try texts of equal
+# length, or a norm before the sub-layer. LN cannot know what the batch has in common,
+# and that is its strength.
 #
 # So this is where the claim about computer vision and language ends up,
 # {claim}`norms-cv-bn-nlp-ln`: the statistics decide, not the kind of data. Vision
