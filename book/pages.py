@@ -20,7 +20,7 @@ CHINESE = "\u3400-\u4dbf\u4e00-\u9fff"
 def reading_minutes(notebook: dict) -> int:
     """Minutes for prose at 200 words a minute, with an allowance for code and formulas.
 
-    Two Chinese characters count as a word.
+    Two Chinese characters count as a word; folded cells are not counted.
     """
     prose = "\n".join(
         "".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "markdown"
@@ -28,7 +28,7 @@ def reading_minutes(notebook: dict) -> int:
     lines = sum(
         len(re.findall(r"\S.*", "".join(c["source"])))
         for c in notebook["cells"]
-        if c["cell_type"] == "code"
+        if c["cell_type"] == "code" and not c["metadata"].get("tags")
     )
     formulas = prose.count("$$") / 2
     words = len(re.findall(r"[A-Za-z][\w'-]*", prose))

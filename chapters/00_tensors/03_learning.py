@@ -115,7 +115,7 @@ show(learning.softmax)
 # $\ln K$ has learnt nothing**, and one that starts far above it has begun with
 # confident nonsense.
 
-# %% mystnb={"figure": {"caption": "The loss of one example against the probability given to the right class. Dashed: an even guess among ten classes, ln 10.", "name": "fig-surprise"}, "image": {"alt": "A falling curve, very steep near zero, reaching 0 at probability 1. A dashed horizontal line at 2.3 crosses it at probability one tenth."}}
+# %% mystnb={"figure": {"caption": "The loss of one example against the probability given to the right class. Dashed: an even guess among ten classes, ln 10.", "name": "fig-surprise"}, "image": {"alt": "A falling curve, very steep near zero, reaching 0 at probability 1. A dashed horizontal line at 2.3 crosses it at probability one tenth."}} tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(6.4, 2.4))
 grid = np.linspace(0.003, 1, 400)
 ax.plot(grid, -np.log(grid), label="−ln p")

@@ -307,7 +307,7 @@ for name, run in [("trained", losses), ("half frozen", losses_frozen)]:
     )
 
 
-# %% mystnb={"figure": {"caption": "What the layers hand up, on the same 256 digits. Left: the depth axis, all eight layers before the first step. Middle: the time axis, layer 4 as training goes on. Right: layer 4 again, with layers 1 to 4 frozen.", "name": "fig-two-axes"}, "image": {"alt": "Three stacks of density curves. On the left they grow narrower from layer 1 to layer 8. In the middle, over training steps, a bell widens into a flat plateau. On the right all curves are the same."}}
+# %% mystnb={"figure": {"caption": "What the layers hand up, on the same 256 digits. Left: the depth axis, all eight layers before the first step. Middle: the time axis, layer 4 as training goes on. Right: layer 4 again, with layers 1 to 4 frozen.", "name": "fig-two-axes"}, "image": {"alt": "Three stacks of density curves. On the left they grow narrower from layer 1 to layer 8. In the middle, over training steps, a bell widens into a flat plateau. On the right all curves are the same."}} tags=["hide-input"]
 def ridges(ax, samples, names, title):
     """One density curve per sample, stacked upwards."""
     for level, sample in enumerate(samples):
@@ -332,7 +332,7 @@ figures.digest("layer 4 over time", frames[:, 3])
 # The middle one is internal covariate shift, as layer 5 suffers it. In the right one it
 # is gone. Both axes in one chart, layers upwards and time to the right:
 
-# %% mystnb={"figure": {"caption": "Mean standard deviation of a unit on the probe, by layer (upwards) and step (to the right). Up a column runs the depth axis, along a row the time axis.", "name": "fig-heat-axes"}, "image": {"alt": "Two heat maps of 8 layers by 300 steps. On the left every row grows brighter with time, the upper ones most. On the right the rows of layers 1 to 4 keep one colour throughout, but differ from each other."}}
+# %% mystnb={"figure": {"caption": "Mean standard deviation of a unit on the probe, by layer (upwards) and step (to the right). Up a column runs the depth axis, along a row the time axis.", "name": "fig-heat-axes"}, "image": {"alt": "Two heat maps of 8 layers by 300 steps. On the left every row grows brighter with time, the upper ones most. On the right the rows of layers 1 to 4 keep one colour throughout, but differ from each other."}} tags=["hide-input"]
 figure, axes = figures.panels(2, height=2.4, sharey=True)
 pairs = [("trained", film), ("layers 1–4 frozen", film_frozen)]
 for ax, (title, run) in zip(axes, pairs, strict=True):
@@ -576,7 +576,7 @@ ours, theirs = whiten(raw, "pca").flip(1), library_pca * math.sqrt(400 / 399)
 assert (ours.abs() - theirs.abs()).abs().max() < 1e-9
 print("batch_norm and whiten agree with torch and scikit-learn")
 
-# %% mystnb={"figure": {"caption": "The same 400 examples raw, after batch normalisation, after PCA whitening and after ZCA whitening; three of them marked. BN moves and stretches along the axes, so the ellipse stays an ellipse. Whitening makes a disc; ZCA turns back, and keeps the examples as near as whitening can.", "name": "fig-whitening"}, "image": {"alt": "Four scatter plots. Raw: a long tilted ellipse away from the origin. BN: a centred, still tilted narrow ellipse. PCA and ZCA: round clouds; in ZCA the three marked points keep their order from left to right, in PCA they are turned."}}
+# %% mystnb={"figure": {"caption": "The same 400 examples raw, after batch normalisation, after PCA whitening and after ZCA whitening; three of them marked. BN moves and stretches along the axes, so the ellipse stays an ellipse. Whitening makes a disc; ZCA turns back, and keeps the examples as near as whitening can.", "name": "fig-whitening"}, "image": {"alt": "Four scatter plots. Raw: a long tilted ellipse away from the origin. BN: a centred, still tilted narrow ellipse. PCA and ZCA: round clouds; in ZCA the three marked points keep their order from left to right, in PCA they are turned."}} tags=["hide-input"]
 clouds = {
     "raw": raw,
     "BN": batch_norm(raw, eps=0),
@@ -708,7 +708,7 @@ limit = {
     for key, run in ends.items()
 }
 
-# %% mystnb={"figure": {"caption": "Final loss by learning rate, two seeds each. Below the dotted line (0.5) we say that a rate works; 2.3 is guessing; 100 stands for divergence.", "name": "fig-rates"}, "image": {"alt": "Log-log plot. The plain network works up to a rate between 0.1 and 0.3; beyond, its loss rises to 100, divergence. With BN the loss stays below the line up to a rate of 3 and fails at 10."}}
+# %% mystnb={"figure": {"caption": "Final loss by learning rate, two seeds each. Below the dotted line (0.5) we say that a rate works; 2.3 is guessing; 100 stands for divergence.", "name": "fig-rates"}, "image": {"alt": "Log-log plot. The plain network works up to a rate between 0.1 and 0.3; beyond, its loss rises to 100, divergence. With BN the loss stays below the line up to a rate of 3 and fails at 10."}} tags=["hide-input"]
 figure, ax = plt.subplots()
 for (kind, seed), run in ends.items():
     colour = figures.COLOURS["vermilion" if kind == "plain" else "blue"]
@@ -773,7 +773,7 @@ def after_one_step(norm, sizes, alone=None):
 sizes = (0.0, 0.1, 0.3, 1.0, 3.0)
 one_step = {kind: after_one_step(norm, sizes) for kind, norm in kinds.items()}
 
-# %% mystnb={"figure": {"caption": "Size of the numbers in every layer after one single step along the gradient, for five step sizes. Without BN a large step is amplified by every layer; with BN it is not.", "name": "fig-one-step"}, "image": {"alt": "Two logarithmic panels over eight layers. Plain: the line for step size 3 climbs from about 2 in layer 1 to hundreds in layer 8, that for 1 to about 20. BN: all five lines lie flat just below one."}}
+# %% mystnb={"figure": {"caption": "Size of the numbers in every layer after one single step along the gradient, for five step sizes. Without BN a large step is amplified by every layer; with BN it is not.", "name": "fig-one-step"}, "image": {"alt": "Two logarithmic panels over eight layers. Plain: the line for step size 3 climbs from about 2 in layer 1 to hundreds in layer 8, that for 1 to about 20. BN: all five lines lie flat just below one."}} tags=["hide-input"]
 figure, axes = figures.panels(2, height=2.6, sharey=True)
 for ax, (kind, found) in zip(axes, one_step.items(), strict=True):
     for size, line, shade in zip(sizes, found, np.linspace(0, 0.9, 5), strict=True):
@@ -924,7 +924,7 @@ for kind, norm in contest.items():
         curve, film_seen, _ = filmed(model, rate=0.5, seed=seed)
         curves[kind, seed], drifts[kind, seed] = curve, drift(film_seen).numpy()
 
-# %% mystnb={"figure": {"caption": "Twelve sigmoid layers, three seeds. Left: the loss, smoothed over 20 steps. Right: the drift, how far the mean and the standard deviation of a unit move in one step, on the probe.", "name": "fig-earthquake"}, "image": {"alt": "Left: the plain network stays at 2.3; BN falls to about 0.2, BN with noise to about 0.3. Right, logarithmic: the noisy network drifts about fifty times more than BN, and the plain network least of all."}}
+# %% mystnb={"figure": {"caption": "Twelve sigmoid layers, three seeds. Left: the loss, smoothed over 20 steps. Right: the drift, how far the mean and the standard deviation of a unit move in one step, on the probe.", "name": "fig-earthquake"}, "image": {"alt": "Left: the plain network stays at 2.3; BN falls to about 0.2, BN with noise to about 0.3. Right, logarithmic: the noisy network drifts about fifty times more than BN, and the plain network least of all."}} tags=["hide-input"]
 figure, axes = figures.panels(2, height=2.9)
 shades = dict(zip(contest, ("vermilion", "blue", "green"), strict=True))
 for (kind, seed), curve in curves.items():
@@ -995,7 +995,7 @@ for kind, norm in kinds.items():
         ahead[kind].append(look_ahead(model, 0.03))
 ahead = {kind: np.array(views) for kind, views in ahead.items()}  # (31, 2, 5)
 
-# %% mystnb={"figure": {"caption": "Looking ahead along the gradient, from half to four times the learning rate, every five steps of training. Left: the band between the least and the greatest loss met. Right: the greatest change of the gradient.", "name": "fig-landscape"}, "image": {"alt": "Left, logarithmic: the band of the plain network is wide and jumps, up to several; that of BN is narrow and falls steadily. Right, logarithmic: the change of the plain network's gradient rises from 1 to between 10 and 50, that of BN falls from about 0.8 to 0.3."}}
+# %% mystnb={"figure": {"caption": "Looking ahead along the gradient, from half to four times the learning rate, every five steps of training. Left: the band between the least and the greatest loss met. Right: the greatest change of the gradient.", "name": "fig-landscape"}, "image": {"alt": "Left, logarithmic: the band of the plain network is wide and jumps, up to several; that of BN is narrow and falls steadily. Right, logarithmic: the change of the plain network's gradient rises from 1 to between 10 and 50, that of BN falls from about 0.8 to 0.3."}} tags=["hide-input"]
 figure, axes = figures.panels(2, height=2.9)
 for kind, views in ahead.items():
     colour = figures.COLOURS["vermilion" if kind == "plain" else "blue"]

@@ -241,7 +241,7 @@ misfed = {
 }
 felt_misfed = {name: felt_by(layer, (B, L, D)) for name, layer in misfed.items()}
 
-# %% mystnb={"figure": {"caption": "Above: the block read as an image. BatchNorm1d and InstanceNorm1d are fed with (B, L, D) as it is, LayerNorm has its image form, over all axes but the batch. Below: the layers as a Transformer would have them. The upper row is, picture by picture, what the notes describe.", "name": "fig-misfed"}, "image": {"alt": "Two rows of three blocks. Above, read as an image: BatchNorm lights one position over all texts and features, LayerNorm lights a whole text, InstanceNorm lights one token. Below, rightly fed: one feature over texts and positions, one token, one feature over the positions of a text."}}
+# %% mystnb={"figure": {"caption": "Above: the block read as an image. BatchNorm1d and InstanceNorm1d are fed with (B, L, D) as it is, LayerNorm has its image form, over all axes but the batch. Below: the layers as a Transformer would have them. The upper row is, picture by picture, what the notes describe.", "name": "fig-misfed"}, "image": {"alt": "Two rows of three blocks. Above, read as an image: BatchNorm lights one position over all texts and features, LayerNorm lights a whole text, InstanceNorm lights one token. Below, rightly fed: one feature over texts and positions, one token, one feature over the positions of a text."}} tags=["hide-input"]
 figure, grid = plt.subplots(2, 3, figsize=(6.4, 4.2))
 for row, (colour, pools) in enumerate([("vermilion", felt_misfed), ("orange", felt)]):
     for ax, name in zip(grid[row], misfed, strict=True):

@@ -236,7 +236,7 @@ def design_effect(x, mask, texts=8, draws=300):
 
 effects = [design_effect(x, mask) for x in inputs]
 
-# %% mystnb={"figure": {"caption": "How many times fewer tokens a batch of 8 whole texts is worth, at each of MiniLM's LayerNorms from bottom to top. At the embeddings tokens are as good as independent. At the top seven tokens of a text say as much about the average as one token drawn at random.", "name": "fig-design-effect"}, "image": {"alt": "Bar chart over 13 modules. The design effect is 1 at the embeddings and rises through the layers, to nearly 7 at the top."}}
+# %% mystnb={"figure": {"caption": "How many times fewer tokens a batch of 8 whole texts is worth, at each of MiniLM's LayerNorms from bottom to top. At the embeddings tokens are as good as independent. At the top seven tokens of a text say as much about the average as one token drawn at random.", "name": "fig-design-effect"}, "image": {"alt": "Bar chart over 13 modules. The design effect is 1 at the embeddings and rises through the layers, to nearly 7 at the top."}} tags=["hide-input"]
 figure, ax = plt.subplots()
 ax.bar(range(13), effects, color=COLOURS["blue"])
 ax.axhline(1, color=COLOURS["vermilion"], label="independent tokens")
@@ -309,7 +309,7 @@ for size in sizes:
     for name, row in zip(gaps, found, strict=True):
         gaps[name].append(row.mean())
 
-# %% mystnb={"figure": {"caption": "Train\u2013eval gap of BN (masked) at the top of MiniLM: mean absolute difference of a token's values under the statistics of its own batch and under those of all 32 texts, by batch size. A line for whole texts, one for as many tokens drawn singly. LN has no gap.", "name": "fig-gap"}, "image": {"alt": "Gap against batch size on logarithmic axes. Both lines fall. The line for whole texts lies well above the line for single tokens at every batch size."}}
+# %% mystnb={"figure": {"caption": "Train\u2013eval gap of BN (masked) at the top of MiniLM: mean absolute difference of a token's values under the statistics of its own batch and under those of all 32 texts, by batch size. A line for whole texts, one for as many tokens drawn singly. LN has no gap.", "name": "fig-gap"}, "image": {"alt": "Gap against batch size on logarithmic axes. Both lines fall. The line for whole texts lies well above the line for single tokens at every batch size."}} tags=["hide-input"]
 figure, ax = plt.subplots()
 for (name, gap), style in zip(gaps.items(), ["o-", "s-"], strict=True):
     ax.loglog(sizes, gap, style, label=name)
@@ -420,7 +420,7 @@ accuracy = {
     for kind in kinds
 }
 
-# %% mystnb={"figure": {"caption": "Accuracy on fresh texts in evaluation mode, two seeds each; the dashed line is guessing. In well mixed batches the three layers are equals. In batches of one topic each, LN loses a little and BN much.", "name": "fig-opponent"}, "image": {"alt": "Dots in two groups. Mixed batches: LN, BN and masked BN all near 0.83. One topic per batch: LN near 0.78, BN at 0.5 and 0.67, masked BN near guessing at 0.25."}}
+# %% mystnb={"figure": {"caption": "Accuracy on fresh texts in evaluation mode, two seeds each; the dashed line is guessing. In well mixed batches the three layers are equals. In batches of one topic each, LN loses a little and BN much.", "name": "fig-opponent"}, "image": {"alt": "Dots in two groups. Mixed batches: LN, BN and masked BN all near 0.83. One topic per batch: LN near 0.78, BN at 0.5 and 0.67, masked BN near guessing at 0.25."}} tags=["hide-input"]
 figure, axes = figures.panels(2, sharey=True)
 for ax, kind in zip(axes, kinds, strict=True):
     for place, norm in enumerate(layers):
