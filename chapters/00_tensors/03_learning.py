@@ -38,12 +38,10 @@ from utils.lab.figures import COLOURS, plt
 # ## By hand: three scores
 #
 # A network looks at a picture and gives each of three animals a score (分数, in English
-# also *logit*): cat
-# $\ln 6$, dog $\ln 3$, hen $\ln 1 = 0$. Scores can be any numbers. To make
-# probabilities of
-# them we need positive numbers that sum to one. The exponential makes them positive,
-# 6, 3, 1; dividing by their sum makes them 0.6, 0.3, 0.1. That is softmax
-# (归一化指数函数).
+# also *logit*): cat $\ln 6$, dog $\ln 3$, hen $\ln 1 = 0$. Scores can be any numbers.
+# To make probabilities of them we need positive numbers that sum to one. The
+# exponential makes them positive, 6, 3, 1; dividing by their sum makes them 0.6, 0.3,
+# 0.1. That is softmax (归一化指数函数).
 #
 # It was a dog. The network gave that 30%. Its *surprise* is $-\ln 0.3 \approx 1.2$; had
 # it been certain of the dog, the surprise would be $-\ln 1 = 0$. That is cross-entropy.
@@ -96,6 +94,8 @@ figures.digest("probabilities at T = 10", learning.softmax(scores / 10))
 # the largest score is zero; then no exponential exceeds one.
 
 # %%
+print("float32: e⁸⁸ is finite:", bool(torch.tensor(88.0).exp().isfinite()), end="; ")
+print("e⁸⁹ is", torch.tensor(89.0).exp().item())
 large = torch.tensor([1000.0, 999.0])
 print("plain: ", (large.exp() / large.exp().sum()).tolist())
 print("tidy:  ", [round(v, 4) for v in learning.softmax(large).tolist()])

@@ -23,7 +23,7 @@
 #   say which of them has the famous name;
 # - predict what five remedies do to the signal on its way up and to the gradient on its
 #   way down;
-# - tell whitening from batch normalisation, by picture and by number;
+# - tell whitening (白化) from batch normalisation (批归一化, BN), by picture and by number;
 # - repeat, in seconds, the experiments that parted what batch normalisation *does* from
 #   what it was *invented for*, and say what so small an experiment cannot show.
 #
@@ -152,9 +152,9 @@ print("steps needed from a shift of 0, 5, 10:", list(steps.values()))
 
 # %% [markdown]
 # Then depth. The chain rule multiplies one slope per layer. At its very best, a column
-# of 50 sigmoids passes on $(1/4)^{50}$ of a gradient, and at a shift of 5 it is far
-# beyond anything that a float32 can hold. (Weights multiply too; they can make up for a
-# quarter, hardly for this.)
+# of 50 sigmoids passes on $(1/4)^{50}$ of a gradient, and at a shift of 5 the product
+# is far below anything that a float32 can hold. (Weights multiply too; they can make up
+# for a quarter, hardly for this.)
 
 # %%
 at_0, at_5, at_10 = (slope(torch.sigmoid, z).item() for z in (0.0, 5.0, 10.0))
@@ -556,8 +556,8 @@ print("measured", approx(measured, 0.98 * by_hand, 1.02 * by_hand))
 # each by its standard deviation whitens; ZCA then turns back. Why would one want that?
 # Because the steps of gradient descent are limited by the direction in which the data
 # are widest, and its progress by the direction in which they are narrowest
-# {cite}`lecun1998efficient`. The notes add that PCA costs much, so that batch
-# normalisation (批归一化, BN) "is the better fit".
+# {cite}`lecun1998efficient`. The notes add that PCA costs much, so that BN "is the
+# better fit".
 #
 # Two features, strongly correlated. BN is our `batch_norm` from `utils/norms.py`; first
 # the assurance that it and `whiten` are what the libraries compute. (scikit-learn
@@ -867,19 +867,15 @@ print("final losses:", approx(plain[1], 0, 3), "and", approx(final(bn_losses), 0
 
 # %% [markdown]
 # By this measure BN reduces the shift: it holds the two moments that it sets itself.
-# (By another,
-# how much a layer's gradient changes once the layers below have moved, Santurkar and
-# colleagues
-# find no reduction {cite}`santurkar2018how`.) And BN helps. Does it help *because* of
-# that?
-# That needs an intervention: put the shift back and leave the rest. In 2018 Santurkar
-# and colleagues did. Behind each BN they added noise whose mean is not 0 and
-# whose variance is not 1, so that every layer lives in a permanent earthquake. Theirs
-# is drawn
-# anew for every example, from a distribution that changes at every step. Ours is
-# simpler: one
-# scale and one shift per unit and step, the same for the whole batch. It has to stand *behind*
-# the BN; in front, the BN would undo ours exactly:
+# (By another, how much a layer's gradient changes once the layers below have moved,
+# Santurkar and colleagues find no reduction {cite}`santurkar2018how`.) And BN helps.
+# Does it help *because* of that? That needs an intervention: put the shift back and
+# leave the rest. In 2018 Santurkar and colleagues did. Behind each BN they added noise
+# whose mean is not 0 and whose variance is not 1, so that every layer lives in a
+# permanent earthquake. Theirs is drawn anew for every example, from a distribution that
+# changes at every step. Ours is simpler: one scale and one shift per unit and step, the
+# same for the whole batch. It has to stand *behind* the BN; in front, the BN would undo
+# ours exactly:
 
 
 # %%
@@ -960,8 +956,8 @@ for kind in contest:
 # (损失曲面). A gradient is a promise about the loss a step ahead; how well is it kept?
 # Along the gradient, they took steps of several sizes (ours are half to four times the
 # rate) and noted the range of losses met, and how far the gradient itself had changed
-# on the way. Here,
-# on one fixed batch of training digits, every fifth step of two ReLU networks:
+# on the way. Here, on one fixed batch of training digits, every fifth step of two ReLU
+# networks:
 
 
 # %%

@@ -13,8 +13,7 @@
 # which position in it, which feature of that token. Nearly every normalisation layer
 # (归一化层) does the same two things to this block: it subtracts a mean (均值) and divides by
 # a standard deviation (标准差). The layers differ in one thing only: **which cells of the
-# block
-# go into the mean.**
+# block go into the mean.**
 #
 # That sounds too simple to get wrong. It often is, in notes and in code that runs
 # without an error. At the end of this page you can

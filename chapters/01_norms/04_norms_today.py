@@ -224,17 +224,17 @@ for size in ("BERT", "long"):
 # branch, {term}`pre-norm 前归一化 <pre-norm>`. The sum is the
 # {term}`residual connection 残差连接 <residual connection>`:
 
-# %% mystnb={"figure": {"caption": "One sub-layer f (attention or feed-forward) with its residual connection. Post-norm: the sum is normalised, so every norm stands in the way of the residual path. Pre-norm: only what enters f is normalised, and the residual path runs free from bottom to top.", "name": "fig-places"}, "image": {"alt": "Two flow charts. Left, post-norm: x goes to f and around it, they are added, then the norm follows on the main path. Right, pre-norm: x goes through the norm into f; the path around both is untouched."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "One sub-layer f (attention or feed-forward) with its residual connection; \u03bd is the norm. Post-norm: the sum is normalised, so every norm stands in the way of the residual path. Pre-norm: only what enters f is normalised, and the residual path runs free from bottom to top.", "name": "fig-places"}, "image": {"alt": "Two flow charts. Left, post-norm: x goes to f and around it, they are added, then the norm follows on the main path. Right, pre-norm: x goes through the norm into f; the path around both is untouched."}} tags=["hide-input"]
 figure, axes = figures.panels(2, height=1.4)
 for ax, name in zip(
-    axes, ["post-norm: N(x + f(x))", "pre-norm: x + f(N(x))"], strict=True
+    axes, ["post-norm: ν(x + f(x))", "pre-norm: x + f(ν(x))"], strict=True
 ):
     figures.canvas(ax, 8, 2.2)
     ax.set_title(name)
     stops = [1, 2.6, 4.4, 6]
-    labels = ["f", "+", "N"] if name.startswith("post") else ["N", "f", "+"]
+    labels = ["f", "+", "ν"] if name.startswith("post") else ["ν", "f", "+"]
     for label, x_ in zip(labels, stops[1:], strict=True):
-        colour = {"N": "orange", "f": "sky", "+": "grey"}[label]
+        colour = {"ν": "orange", "f": "sky", "+": "grey"}[label]
         figures.box(ax, (x_, 1), label, colour, width=0.8)
     ax.text(0.6, 1, "x", ha="center", va="center")
     for a, b in zip([0.8, 3.1, 4.9, 6.5], [2.1, 3.9, 5.5, 7.6], strict=True):
@@ -263,7 +263,7 @@ show(toys.Layer)
 # %%
 show(toys.copied, toys.copy_loss)
 
-# %% mystnb={"figure": {"caption": "Size of the gradient at the feed-forward weights of each layer, before the first step, five initialisations each. At the top post-norm's is several times larger; towards the bottom the two come together.", "name": "fig-gradients"}, "image": {"alt": "Two bundles of lines over 24 layers on a logarithmic axis. The post-norm bundle lies between one half and three and rises towards the top layer. The pre-norm bundle falls from about three quarters at the bottom to about one third at the top."}}
+# %% mystnb={"figure": {"caption": "Size of the gradient at the feed-forward weights of each layer, before the first step, five initialisations each. At the top post-norm's is several times larger; towards the bottom the two come together.", "name": "fig-gradients"}, "image": {"alt": "Two bundles of lines over 24 layers on a logarithmic axis. The post-norm bundle lies between two thirds and four. The pre-norm bundle falls from between one half and one at the bottom to about one third at the top."}}
 gradients = {}
 for pre in (False, True):
     for seed in range(5):
@@ -280,7 +280,7 @@ for (pre, seed), sizes in gradients.items():
 ax.set(xlabel="layer", ylabel="size of the gradient")
 ax.set_yticks([0.25, 0.5, 1, 2], ["¼", "½", "1", "2"])
 ax.minorticks_off()
-ax.legend()
+ax.legend(loc="lower left")
 plt.show()
 
 # %%
@@ -355,15 +355,12 @@ assert sizes[23] > 1.5 * sizes[0]
 # ## Inside attention: QK-norm
 #
 # Attention compares a query (查询) and a key (键) by their dot product (点积). Nothing
-# bounds it. If training
-# makes the projections ten times larger, the logits become a hundred times larger, the
-# softmax
-# puts all weight on one token, and its gradient vanishes: attention has *saturated*
-# (饱和). {term}`QK-norm` {cite}`henry2020qknorm` gives query and key length one before
-# the product and multiplies
-# by one learned number. Models of today use RMSNorm instead, with learned scales; with
-# a single
-# scale $g$ both have at most the length $g\sqrt d$, so by Cauchy and Schwarz
+# bounds it. If training makes the projections ten times larger, the logits become a
+# hundred times larger, the softmax puts all weight on one token, and its gradient
+# vanishes: attention has *saturated* (饱和). {term}`QK-norm` {cite}`henry2020qknorm`
+# gives query and key length one before the product and multiplies by one learned
+# number. Models of today use RMSNorm instead, with learned scales; with a single scale
+# $g$ both have at most the length $g\sqrt d$, so by Cauchy and Schwarz
 #
 # $$
 # \Bigl| \frac{q^\top k}{\sqrt d} \Bigr| \le
@@ -554,10 +551,8 @@ print("ours:               ", norms.rms_norm(large).flatten()[:3].tolist())
 # ## Exercises
 #
 # **1. Warm-up.** Which changes of its input does each layer not notice
-# ($\varepsilon = 0$)? A
-# *shift* adds one number to all features of each token, a *stretch* multiplies each
-# token by
-# a positive number.
+# ($\varepsilon = 0$)? A *shift* adds one number to all features of each token, a
+# *stretch* multiplies each token by a positive number.
 
 # %%
 blind = ...  # {"LN": {"shift": True or False, "stretch": …}, "RMSNorm": {…}}
@@ -572,7 +567,8 @@ check.blind_to(blind)
 
 # %% [markdown]
 # **2. QK-norm.** Write `qk_logits(q, k, g)`: q (L, d), k (M, d), a number g; the logits
-# (L, M) of attention with both sides RMS-normalised ($\varepsilon = 0$) and scaled by g.
+# (L, M) of attention with both sides RMS-normalised ($\varepsilon = 0$) and scaled by
+# g.
 
 # %%
 qk_logits = ...  # def qk_logits(q, k, g): …
@@ -621,17 +617,13 @@ check.centre(centre)
 #
 # ## In short
 #
-# RMSNorm is LN without the mean; in the encoder that we looked at there was hardly a mean
-# to remove, and leaving it out saves a reduction, where the implementation lets it. Where
-# the norm stands decides how large the first gradients are: post-norm's are large near
-# the
-# output, and it asks for a warm-up or a smaller rate; pre-norm leaves the residual path
-# free,
-# which then grows. On queries and keys a norm bounds every attention logit, for a given
-# scale.
-# Language models of today carry RMSNorm, before the sub-layers, after them inside the
-# branch
-# (OLMo 2), or on both sides (Gemma 2).
+# RMSNorm is LN without the mean; in the encoder that we looked at there was hardly a
+# mean to remove, and leaving it out saves a reduction, where the implementation lets
+# it. Where the norm stands decides how large the first gradients are: post-norm's are
+# large near the output, and it asks for a warm-up or a smaller rate; pre-norm leaves
+# the residual path free, which then grows. On queries and keys a norm bounds every
+# attention logit, for a given scale. Language models of today carry RMSNorm, before the
+# sub-layers, after them inside the branch (OLMo 2), or on both sides (Gemma 2).
 #
 # This chapter followed one operation. Where to look a claim up: [the
 # ledger](../ledger).
