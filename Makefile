@@ -41,7 +41,8 @@ book: install ## build the site from the stored outputs; executes nothing
 
 .PHONY: lab
 lab: install ## open the chapters in JupyterLab
-	$(PY) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/chapters
+	$(PY) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/chapters \
+	  $(if $(filter 0,$(shell id -u)),--allow-root) # in a container, say
 
 .PHONY: test
 test: install ## what CI runs: lint, unit tests, every page executed and compared
