@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 import jupytext
+import manifest
 import nbformat
 import pages
 import pytest
@@ -272,9 +273,10 @@ def test_pages_cannot_reach_the_network():
 
 
 def test_manifest_names_every_data_table():
-    manifest = json.loads((pages.ROOT / "data/manifest.json").read_text())
+    named = json.loads((manifest.DATA / "manifest.json").read_text())
     tables = {
-        p.relative_to(pages.ROOT / "data").as_posix()
-        for p in (pages.ROOT / "data").rglob("*.tsv")
+        file.relative_to(manifest.DATA).as_posix()
+        for pattern in manifest.LOADED
+        for file in manifest.DATA.rglob(pattern)
     }
-    assert tables == manifest.keys()
+    assert tables == named.keys()

@@ -3,17 +3,19 @@
 import inspect
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from utils.exercises import learning, norms
+from utils import hmm
+from utils.exercises import crf, learning, norms
 from utils.lab.check import NotYet, exercise, expect_close
 
 RIGHT, WRONG = {}, {}
 CHECKS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": thing
-    for module in (learning, norms)
+    for module in (crf, learning, norms)
     for name, thing in vars(module).items()
     if getattr(thing, "is_exercise", False)
 }
@@ -25,6 +27,59 @@ def right(name):
 
 def wrong(name):
     return lambda answer: WRONG.setdefault(name, []).append(answer)
+
+
+RIGHT["crf.unnoticed"] = {
+    "starts": True,
+    "one symbol": True,
+    "one state": False,
+    "all transitions": True,
+    "out of one state": False,
+}
+WRONG["crf.unnoticed"] = [
+    RIGHT["crf.unnoticed"] | {"one state": True},
+    RIGHT["crf.unnoticed"] | {"all transitions": False},
+]
+
+
+@right("crf.word_length")
+def _(n):
+    (b_e, b_m), (m_e, m_m) = np.exp(hmm.jieba_tables()[0].transitions[:3:2, 1:3])
+    return b_e if n == 2 else b_m * m_m ** (n - 3) * m_e
+
+
+@wrong("crf.word_length")
+def _(n):
+    return RIGHT["crf.word_length"](n) * np.exp(hmm.jieba_tables()[0].start[0])
+
+
+@wrong("crf.word_length")
+def _(n):
+    (b_e, b_m), (m_e, m_m) = np.exp(hmm.jieba_tables()[0].transitions[:3:2, 1:3])
+    return b_e if n == 2 else b_m * m_m ** (n - 2) * m_e
+
+
+@right("crf.as_pairs")
+def _(start, steps, emissions, leaky=-np.inf, side=np.tile):
+    K = len(start)
+    transitions = np.full((K, K, K, K), leaky)
+    for j in range(K):
+        transitions[:, j, j, :] = steps[:, j, :]
+    tables = start.ravel(), transitions.reshape(K * K, K * K), side(emissions, (K, 1))
+    return hmm.HMM(*tables, np.zeros(K * K))
+
+
+@wrong("crf.as_pairs")
+def _(start, steps, emissions):
+    return RIGHT["crf.as_pairs"](start, steps, emissions, leaky=0.0)
+
+
+@wrong("crf.as_pairs")
+def _(start, steps, emissions):
+    def of_the_first(table, _):
+        return np.repeat(table, len(start), axis=0)
+
+    return RIGHT["crf.as_pairs"](start, steps, emissions, side=of_the_first)
 
 
 RIGHT["norms.crowd_sizes"] = {"BN": 1024, "LN": 768, "IN": 128, "GN": 3072}

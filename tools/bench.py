@@ -1,13 +1,13 @@
 """Time ours beside the library's, in one process: prints, and writes the records.
 
-A ratio of 1 is a tie, 2 means that ours takes twice as long. Forward and backward, one
-thread, float32.
+A ratio of 1 is a tie, 2 means that the first takes twice as long. Forward and backward,
+one thread, float32.
 """
 
 import torch
 from torch.nn import functional as F
 
-from utils import norms
+from utils import crf, norms
 from utils.lab import measure, peak_bytes, records
 
 SIZES = {"small": (4, 16, 64), "BERT": (8, 128, 768), "long": (2, 1024, 1024)}
@@ -66,5 +66,93 @@ def norms_speed() -> None:
     records.write("norms_speed", samples, ["utils/norms.py"], threads=1)
 
 
+CRF_SIZES = {"sentences": (32, 64, 9), "more tags": (32, 128, 25), "one": (1, 64, 9)}
+
+
+def plain_crf(layer: crf.CRF):
+    """The log-likelihood of `layer` (batch first) with log Z in logarithms."""
+
+    def likelihood(emissions, tags, mask):
+        emissions, mask, tags = layer._time_first(emissions, mask, tags)
+        scores = layer._scores(emissions)
+        gold = crf.path_scores(emissions, tags, mask, *scores)
+        return (gold - crf.log_partition_in_logs(emissions, mask, *scores)).sum()
+
+    return likelihood
+
+
+def kept_bytes(call) -> int:
+    """Bytes of the storages that autograd saves during `call`, each counted once."""
+    kept = {}
+
+    def note(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        result = call()
+    del result
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def crf_speed() -> None:
+    """Loss with its gradient, and decoding: ours, ours in logarithms, pytorch-crf's."""
+    from torchcrf import CRF as Library
+
+    samples: dict = {}
+    print("crf: theirs ÷ ours, median [95% interval], ragged masks, one thread")
+    for size, (B, L, K) in CRF_SIZES.items():
+        torch.manual_seed(0)
+        ours, theirs = crf.CRF(K, batch_first=True), Library(K, batch_first=True)
+        theirs.load_state_dict(ours.state_dict())
+        emissions, tags = torch.randn(B, L, K), torch.randint(K, (B, L))
+        lengths = torch.randint(L // 4, L + 1, (B,))
+        lengths[0] = L
+        mask = torch.arange(L) < lengths[:, None]
+        losses = {"ours": ours, "plain": plain_crf(ours), "pytorch-crf": theirs}
+
+        def loss(name, losses=losses, given=(emissions, tags, mask)):
+            return losses[name](given[0].clone().requires_grad_(), *given[1:])
+
+        def step(name, loss=loss):
+            def run():
+                with torch.inference_mode(False), torch.enable_grad():
+                    loss(name).backward()
+
+            return run
+
+        decoders = {
+            n: lambda d=d, e=emissions, m=mask: d.decode(e, m)
+            for n, d in [("ours", ours), ("pytorch-crf", theirs)]
+        }
+        training = measure({n: step(n) for n in losses}, rounds=60, warmup=10)
+        decoding = measure(decoders, rounds=60, warmup=10)
+        memory = {
+            n: {
+                "kept": kept_bytes(lambda n=n: loss(n)),
+                "peak": peak_bytes(step(n)),
+            }
+            for n in losses
+        }
+        for what, timings in {"loss": training, "decode": decoding}.items():
+            for slow in list(timings.seconds)[1:]:
+                middle, low, high = timings.ratio(slow, "ours")
+                ratio = f"{middle:5.2f} [{low:.2f}, {high:.2f}]"
+                print(f"{size:10} {what:7} {slow:12} {ratio}")
+        for n, held in memory.items():
+            kept, peak = (held[what] / emissions.nbytes for what in ("kept", "peak"))
+            print(
+                f"{size:10} memory  {n:12} {kept:5.1f} blocks kept, {peak:.1f} at most"
+            )
+        samples[size] = {
+            "shape": [B, L, K],
+            "loss": {n: s.tolist() for n, s in training.seconds.items()},
+            "decode": {n: s.tolist() for n, s in decoding.seconds.items()},
+            "bytes": memory,
+        }
+    records.write("crf_speed", samples, ["utils/crf.py"], threads=1)
+
+
 if __name__ == "__main__":
     norms_speed()
+    crf_speed()

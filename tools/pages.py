@@ -69,15 +69,18 @@ def _file(name: str) -> Path | None:
 def inputs_hash(page: Path) -> str:
     """A hash of all that a page's outputs follow from.
 
-    Its source, the files of `utils` it imports, the data files whose names stand in
-    any of them, the records and claims it names, and the lock.
+    Its source, the files of `utils` it imports, the data files or folders whose names
+    stand in any of them, the records and claims it names, and the lock.
     """
     files = [page, *sorted(imports(page))]
     texts = {file: file.read_text(encoding="utf-8") for file in files}
     code = "\n".join(texts.values())
     parts = [f"{f.relative_to(ROOT)}\n{text}" for f, text in texts.items()]
     manifest = json.loads((ROOT / "data/manifest.json").read_text(encoding="utf-8"))
-    parts += [f"{n} {digest}" for n, digest in manifest.items() if Path(n).name in code]
+    for name, digest in manifest.items():
+        folder, _, file = name.rpartition("/")
+        if (folder or file) in code:
+            parts.append(f"{name} {digest}")
     for record in sorted((ROOT / "data" / "records").glob("*.json")):
         if record.stem in texts[page]:
             parts.append(record.read_text(encoding="utf-8"))

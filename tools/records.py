@@ -3,12 +3,15 @@
 python tools/records.py [name ...]
 """
 
+import itertools
 import sys
 import time
 
+import numpy as np
 import torch
 
-from utils.lab import records
+from utils import lengths, tagging
+from utils.lab import datasets, records
 from utils.toys import learn_to_copy
 
 
@@ -30,7 +33,64 @@ def norms_warmup() -> None:
     records.write("norms_warmup", samples, ["utils/toys.py"], threads=1)
 
 
-RECORDS = {f.__name__: f for f in [norms_warmup]}
+def tagging_f1() -> None:
+    """Eight taggers, 80 sentences or all, eight seeds: F1 and illegal steps."""
+    parts = {part: datasets.ner(part) for part in ("train", "test")}
+    gold = [s.tags for s in parts["test"]]
+    texts = [s.characters for s in parts["test"]]
+    samples: dict = {}
+    for size, name, seed in itertools.product(
+        ("few", "all"), tagging.TAGGERS, range(8)
+    ):
+        torch.manual_seed(seed)
+        order = torch.randperm(len(parts["train"]))[: 80 if size == "few" else None]
+        tagger = tagging.TAGGERS[name]([parts["train"][i] for i in order])
+        found = tagger.tag(texts)
+        counts = tagging.span_counts(gold, found)
+        draws = np.random.default_rng(seed).integers(0, len(gold), (500, len(gold)))
+        spread = [tagging.f1(counts[rows]) for rows in draws]
+        samples.setdefault(f"{name}, {size}", []).append(
+            {
+                "f1": tagging.f1(counts),
+                "interval": np.quantile(spread, [0.025, 0.975]).tolist(),
+                "illegal": sum(map(tagging.illegal, found)),
+            }
+        )
+    files = ["utils/tagging.py", "utils/crf.py", "utils/hmm.py"]
+    records.write("tagging_f1", samples, files, threads=1)
+
+
+def positions_extrapolation() -> None:
+    """Seven methods trained on 32 tokens, read at 256; stretched, and trained on."""
+    reread = {
+        "RoPE": ["PI", "NTK", "YaRN", "gain"],
+        "learned": ["tiled"],
+        **dict.fromkeys(["NoPE", "Shaw", "T5"], ["gain"]),
+    }
+    further = {"steps": 60, "L": 256, "batch": 8, "rate": 1e-3}
+    samples: dict = {"T5 table": []}
+
+    def note(name: str, reader: lengths.Reader) -> None:
+        for kind, values in lengths.excess(reader).items():
+            samples.setdefault(name, {}).setdefault(kind, []).append(values)
+
+    for name, seed in itertools.product(lengths.METHODS, range(8)):
+        reader = lengths.trained(name, seed)
+        note(name, reader)
+        for how in reread.get(name, []):
+            note(f"{name}, {how}", lengths.stretched(reader, how))
+        if name == "T5":
+            samples["T5 table"].append(reader.method.table.weight.tolist())
+        if name == "RoPE":
+            for how in ("plain", "PI", "NTK", "YaRN"):
+                other = lengths.stretched(reader, how)
+                lengths.learn(other, 1000 + seed, **further)
+                note(f"RoPE, {how}, 60 steps", other)
+    files = ["utils/lengths.py", "utils/positions.py"]
+    records.write("positions_extrapolation", samples, files, threads=1)
+
+
+RECORDS = {f.__name__: f for f in [norms_warmup, tagging_f1, positions_extrapolation]}
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

@@ -6,6 +6,8 @@
 import csv
 import hashlib
 import json
+import os
+import re
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -54,6 +56,67 @@ def sentences(name: str = "sentences.tsv", folder: Path = DATA) -> list[Sentence
                     f"data/{name}, line {line}: {row!r} is no sentence row"
                 )
             found.append(Sentence(int(row[0]), row[1], row[2]))
+    return found
+
+
+class Tagged(NamedTuple):
+    """A sentence for named-entity recognition: characters, and a BIO tag for each."""
+
+    characters: list[str]
+    tags: list[str]
+
+
+def ner(part: str) -> list[Tagged]:
+    """The sentences of `part`, "train", "dev" or "test", of the course's Chinese corpus.
+
+    NOTES_NER=<folder> reads another corpus of the same form, such as MSRA's or Weibo's:
+    the one file in it whose name has `part` in it. Raises FileNotFoundError where that
+    is no single file, and what `tagged` raises.
+    """
+    folder = os.environ.get("NOTES_NER")
+    if not folder:
+        return tagged(checked(f"ner_zh/{part}.conll"))
+    found = sorted(path for path in Path(folder).glob("*") if part in path.name)
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise FileNotFoundError(
+            f"NOTES_NER={folder} needs one file with {part!r} in its name; found: {names}"
+        )
+    return tagged(found[0])
+
+
+def tagged(path: Path) -> list[Tagged]:
+    """Sentences of a file with a character and its BIO tag on each line.
+
+    Tab or blank between the two, an empty line after each sentence. Raises ValueError
+    with file and line for anything else, an I- that follows no tag of its type
+    included; nothing is repaired.
+    """
+    found, before = [Tagged([], [])], "O"
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name}, byte {error.start}: not UTF-8") from None
+    for number, line in enumerate(lines, 1):
+        if not line:
+            found, before = found + [Tagged([], [])] * bool(found[-1].tags), "O"
+            continue
+        place = f"{path.name}, line {number}"
+        columns = re.split(r"[\t ]", line)
+        if len(columns) != 2 or not columns[0]:
+            raise ValueError(f"{place}: {line!r} is not a character and a tag")
+        character, tag = columns
+        if not re.fullmatch(r"O|[BI]-\S+", tag):
+            raise ValueError(f"{place}: {tag!r} is no BIO tag (O, B-… or I-…)")
+        if tag[0] == "I" and before[1:] != tag[1:]:
+            raise ValueError(f"{place}: {tag} cannot follow {before}")
+        found[-1].characters.append(character)
+        found[-1].tags.append(tag)
+        before = tag
+    if not found[-1].tags:
+        found.pop()
+    if not found:
+        raise ValueError(f"{path.name}: no sentence in it")
     return found
 
 
