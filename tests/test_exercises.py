@@ -1,6 +1,7 @@
 """Every check takes the right answer, and tells two wrong ones apart by hints."""
 
 import inspect
+import itertools
 import math
 
 import numpy as np
@@ -8,14 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from utils import hmm
-from utils.exercises import crf, learning, norms
+from utils import hmm, tagging
+from utils import positions as places
+from utils.exercises import crf, learning, norms, positions
 from utils.lab.check import NotYet, exercise, expect_close
 
 RIGHT, WRONG = {}, {}
 CHECKS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": thing
-    for module in (crf, learning, norms)
+    for module in (crf, learning, norms, positions)
     for name, thing in vars(module).items()
     if getattr(thing, "is_exercise", False)
 }
@@ -80,6 +82,117 @@ def _(start, steps, emissions):
         return np.repeat(table, len(start), axis=0)
 
     return RIGHT["crf.as_pairs"](start, steps, emissions, side=of_the_first)
+
+
+RIGHT["crf.entities"] = {("PER", 0, 1), ("PER", 1, 3), ("ORG", 5, 6)}
+WRONG["crf.entities"] = [
+    {("PER", 0, 1), ("PER", 1, 3), ("LOC", 4, 5), ("ORG", 5, 6)},
+    {("PER", 0, 3), ("ORG", 5, 6)},
+]
+
+
+@right("crf.steps_needed")
+def _(move, rate, warmup):
+    lengths = (rate * min(1, step / max(warmup, 1)) for step in itertools.count(1))
+    sums = itertools.accumulate(lengths)
+    return next(n for n, gone in enumerate(sums, 1) if gone >= move - 1e-12)
+
+
+@wrong("crf.steps_needed")
+def _(move, rate, warmup):
+    return math.ceil(move / rate - 1e-9)
+
+
+@wrong("crf.steps_needed")
+def _(move, rate, warmup):
+    return RIGHT["crf.steps_needed"](move, rate, warmup) + 1
+
+
+@right("crf.look")
+def _(characters):
+    return tagging.features_and_dictionary(characters)
+
+
+@wrong("crf.look")
+def _(characters):
+    return tagging.features(characters)
+
+
+@wrong("crf.look")
+def _(characters):
+    rows = zip(tagging.features(characters), tagging.looked_up(characters), strict=True)
+    return [names + [word] * (t % 2) for t, (names, word) in enumerate(rows)]
+
+
+@right("crf.legal_paths")
+def _(follows, starts, L):
+    ways = starts.long()
+    for _ in range(L - 1):
+        ways = ways @ follows.long()
+    return int(ways.sum())
+
+
+@wrong("crf.legal_paths")
+def _(follows, starts, L):
+    return len(starts) ** L
+
+
+@wrong("crf.legal_paths")
+def _(follows, starts, L):
+    return int(torch.linalg.matrix_power(follows.long(), L - 1).sum())
+
+
+@wrong("crf.legal_paths")
+def _(follows, starts, L):
+    return int((starts.long() @ torch.linalg.matrix_power(follows.long(), L)).sum())
+
+
+@wrong("crf.legal_paths")
+def _(follows, starts, L):
+    return RIGHT["crf.legal_paths"](follows.T, starts, L)
+
+
+def ways_on(emissions, transitions, end, own=False):
+    betas = [end]
+    for row in emissions[1:].flip(0):
+        betas.append(torch.logsumexp(transitions + row + betas[-1], 1))
+    return torch.stack(betas[::-1]) + emissions * own
+
+
+RIGHT["crf.ways_on"] = ways_on
+WRONG["crf.ways_on"] = [
+    lambda e, T, b: ways_on(e, T.T, b),
+    lambda e, T, b: ways_on(e, T, torch.zeros_like(b)),
+    lambda e, T, b: ways_on(e, T, b, own=True),
+    lambda e, T, b: ways_on(e, T, b).flip(0),
+]
+
+
+def log_z(emissions, start, transitions, end):
+    alpha = start + emissions[0]
+    for row in emissions[1:]:
+        alpha = torch.logsumexp(alpha[:, None] + transitions, 0) + row
+    return torch.logsumexp(alpha + end, 0)
+
+
+@right("crf.log_probability")
+def _(e, a, T, b, allowed):
+    return log_z(torch.where(allowed, e, -torch.inf), a, T, b) - log_z(e, a, T, b)
+
+
+@wrong("crf.log_probability")
+def _(e, a, T, b, allowed):
+    return log_z(torch.where(allowed, e, -torch.inf), a, T, b)
+
+
+@wrong("crf.log_probability")
+def _(e, a, T, b, allowed):
+    return log_z(e * allowed, a, T, b) - log_z(e, a, T, b)
+
+
+@wrong("crf.log_probability")
+def _(e, a, T, b, allowed):
+    return log_z(e, a, T, b) - log_z(torch.where(allowed, e, -torch.inf), a, T, b)
 
 
 RIGHT["norms.crowd_sizes"] = {"BN": 1024, "LN": 768, "IN": 128, "GN": 3072}
@@ -327,6 +440,112 @@ def _(linear):
 def _(linear):
     w, b = linear.weight.detach(), linear.bias.detach()
     return linear_of(w - w.mean(0), b)
+
+
+RELATIVE = {"B": 12_276, "T5": 384, "Shaw": 2112, "ALiBi": 0, "RoPE": 0}
+RIGHT["positions.relative_parameters"] = RELATIVE
+WRONG["positions.relative_parameters"] = [
+    RELATIVE | {"B": 12 * 512 * 512},
+    RELATIVE | {"T5": 32},
+    RELATIVE | {"Shaw": 12 * 33 * 64},
+]
+
+
+def stripes(b, sign=1, start=None):
+    L = (len(b) + 1) // 2
+    i = torch.arange(L)
+    return b[sign * (i[None] - i[:, None]) + (L - 1 if start is None else start)]
+
+
+RIGHT["positions.toeplitz"] = stripes
+WRONG["positions.toeplitz"] = [
+    lambda b: stripes(b, -1),
+    lambda b: stripes(b, start=0),
+    lambda b: b.expand(4, -1)[:, :4],
+]
+
+
+def as_complex(t, angle):
+    pairs = torch.view_as_complex(t.reshape(len(t), -1, 2))
+    return pairs * torch.polar(torch.ones_like(angle), angle)
+
+
+def clock_angles(q, base):
+    omega = base ** (-torch.arange(0, q.shape[1], 2, dtype=torch.double) / q.shape[1])
+    return torch.arange(len(q))[:, None] * omega
+
+
+@right("positions.rope_scores")
+def _(q, k, base):
+    angle = clock_angles(q, base)
+    return (as_complex(q, angle) @ as_complex(k, angle).conj().T).real / 8**0.5
+
+
+@wrong("positions.rope_scores")
+def _(q, k, base):
+    angle = clock_angles(q, base)
+    return (as_complex(q, angle) @ as_complex(k, angle).T).real / 8**0.5
+
+
+@wrong("positions.rope_scores")
+def _(q, k, base):
+    angle = clock_angles(q, base)
+    return (as_complex(q, angle) @ as_complex(k, angle).conj().T).real
+
+
+@wrong("positions.rope_scores")
+def _(q, k, base):
+    q, k = (
+        torch.complex(*t.chunk(2, -1)) * torch.exp(1j * clock_angles(t, base))
+        for t in (q, k)
+    )
+    return (q @ k.conj().T).real / 8**0.5
+
+
+def window(t, sign=1):
+    M = (len(t) + 1) // 2
+    patch = torch.arange(M * M)
+    row, column = patch // M, patch % M
+    down, along = (sign * (x[None] - x[:, None]) + M - 1 for x in (row, column))
+    return t[down, along]
+
+
+RIGHT["positions.window_bias"] = window
+WRONG["positions.window_bias"] = [
+    lambda t: window(t, -1),
+    lambda t: window(t.T),
+    lambda t: window(t).flip(0),
+]
+
+RIGHT["positions.turning_pairs"] = 40
+WRONG["positions.turning_pairs"] = [49, 39, 24]
+RIGHT["positions.ntk_base"] = lambda d, base, factor: base * factor ** (d / (d - 2))
+WRONG["positions.ntk_base"] = [
+    lambda d, base, factor: base * factor,
+    lambda d, base, factor: base * factor ** ((d - 2) / d),
+]
+RIGHT["positions.gap_needed"] = lambda w, n: math.log(w / (1 - w)) + math.log(n - 1)
+WRONG["positions.gap_needed"] = [
+    lambda w, n: math.log(w / (1 - w)) + math.log(n),
+    lambda w, n: math.log(n - 1),
+]
+
+
+def ramp(d, factor, trained, base, slow, fast, turn=2 * math.pi, swap=False):
+    omega = base ** (-torch.arange(0, d, 2, dtype=torch.double) / d)
+    keep = ((trained * omega / turn - slow) / (fast - slow)).clamp(0, 1)
+    keep = 1 - keep if swap else keep
+    return omega * (keep + (1 - keep) / factor)
+
+
+RIGHT["positions.by_parts"] = ramp
+WRONG["positions.by_parts"] = [
+    lambda *how: ramp(*how, swap=True),
+    lambda *how: ramp(*how, turn=1),
+    lambda d, factor, trained, base, slow, fast: places.yarn(
+        d, factor, trained, base, fast, slow
+    ),
+]
 
 
 @pytest.mark.parametrize("name", CHECKS)

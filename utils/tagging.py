@@ -214,11 +214,12 @@ class FeatureTagger(Tagger):
         return [self.numbers(names) for names in self.look(characters)]
 
     def emit(self, x: Tensor, mask: Tensor) -> Tensor:
-        B, L, F = x.shape
         bags = nn.functional.embedding_bag(
-            x.view(B * L, F), self.weights.weight, mode="sum", padding_idx=0
+            x[mask], self.weights.weight, mode="sum", padding_idx=0
         )
-        return bags.view(B, L, -1)
+        emissions = bags.new_zeros(*mask.shape, len(self.tags))
+        emissions[mask] = bags
+        return emissions
 
 
 class NeuralTagger(Tagger):

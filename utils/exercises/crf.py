@@ -117,3 +117,190 @@ def as_pairs(answer):
     expect(tuple(pairs) == right, found, f"{list(right)}", "Pair (i, j) is i · K + j.")
     got = hmm.log_likelihood(whole, x[1:])
     expect_close("log p(x)", got, total, {}, "Some steps have a wrong score.")
+
+
+@exercise
+def legal_paths(answer):
+    """against lists of all paths, with one type of name and with two."""
+    import torch
+
+    from utils.crf import bio_constraints
+
+    for labels in (["O", "B", "I"], ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]):
+        follows, starts = bio_constraints(labels)
+        K = len(labels)
+        for L in (2, 1, 3, 5):
+            paths = list(itertools.product(range(K), repeat=L))
+            steps = [all(follows[p] for p in itertools.pairwise(q)) for q in paths]
+            first = [bool(starts[q[0]]) for q in paths]
+            want = sum(a and b for a, b in zip(steps, first, strict=True))
+            power = torch.linalg.matrix_power(follows.long(), L)
+            hints = {
+                K**L: "Those are all paths. Where do `follows` and `starts` come in?",
+                sum(steps): "A path must not begin with I: `starts` is missing.",
+                int((starts.long() @ power).sum()): "L tags have only L − 1 steps.",
+                int((starts.long() @ follows.T.long()).sum()): (
+                    "`follows` is (from, to): which of its axes is summed?"
+                ),
+            }
+            got = answer(follows, starts, L)
+            said = f"For {K} tags and L = {L} you said {got!r}."
+            whole = not isinstance(got, bool) and got == int(got)
+            expect(whole, said, "a whole number", "Return `int(…)`.")
+            hint = "Count by hand for three tags and L = 2: there are five."
+            expect(got == want, said, "another number", hints.get(int(got), hint))
+
+
+@exercise
+def ways_on(answer):
+    """one, two and six characters, against all ways on from each tag."""
+    import torch
+
+    rng = np.random.default_rng(0)
+    for L, K in ((1, 3), (2, 3), (6, 3)):
+        emissions, transitions, end = (
+            torch.tensor(rng.normal(size=shape)) for shape in ((L, K), (K, K), (K,))
+        )
+
+        def run(T, end, own=False, start=None, emissions=emissions):
+            betas = [end]
+            for row in emissions[1:].flip(0):
+                onward = T + (row + betas[-1])[None]
+                betas.append(torch.logsumexp(onward, 1))
+            result = torch.stack(betas[::-1])
+            return result + emissions if own else result
+
+        want = run(transitions, end)
+        slips = {
+            "T is (from, to): sum over where the path goes, axis 1.": run(
+                transitions.T, end
+            ),
+            "The end scores are missing: they are β of the last position.": run(
+                transitions, torch.zeros_like(end)
+            ),
+            "The emission at t itself belongs to α, not to β.": run(
+                transitions, end, own=True
+            ),
+            "That is from right to left: turn the list round at the end.": want.flip(0),
+        }
+        hint = "Compare with paper for L = 2: β₁(i) = log Σⱼ exp(Tᵢⱼ + e₂(j) + bⱼ)."
+        got = answer(emissions, transitions, end)
+        expect_close(f"ways_on for L = {L}", got, want, slips, hint)
+
+
+@exercise
+def log_probability(answer):
+    """single paths, all paths, a span, and none, against lists."""
+    import torch
+
+    rng = np.random.default_rng(1)
+    L, K = 4, 3
+    shapes = (L, K), (K,), (K, K), (K,)
+    e, a, T, b = (torch.tensor(rng.normal(size=shape)) for shape in shapes)
+    paths = torch.tensor(list(itertools.product(range(K), repeat=L)))
+    scores = a[paths[:, 0]] + b[paths[:, -1]] + e[torch.arange(L), paths].sum(1)
+    scores = scores + T[paths[:, :-1], paths[:, 1:]].sum(1)
+    one_path = torch.eye(K).bool()[[0, 2, 1, 1]]
+    span = torch.tensor([[1, 1, 1], [0, 1, 0], [0, 0, 1], [1, 1, 0]]).bool()
+    everything = torch.ones(L, K).bool()
+    none = torch.cat([everything[:3], torch.zeros(1, K).bool()])
+    cases = {"one path": one_path, "a span": span, "everything": everything}
+    for name, allowed in cases.items():
+        inside = allowed[torch.arange(L), paths].all(1)
+        some, whole = scores[inside].logsumexp(0), scores.logsumexp(0)
+        zeroed = torch.where(allowed, e, 0.0)[torch.arange(L), paths].sum(1)
+        zeroed = zeroed - e[torch.arange(L), paths].sum(1) + scores
+        slips = {
+            "Nearly: divide by Z, which is a difference of logarithms.": some,
+            "What is forbidden needs the score −∞; 0 is quite a good score.": (
+                zeroed.logsumexp(0) - whole
+            ),
+            "The other way round: allowed paths above, all paths below.": whole - some,
+            "That is the probability; its logarithm is wanted.": (some - whole).exp(),
+            "A product of marginals: but the tags of a path depend on each other.": (
+                torch.stack(
+                    [
+                        scores[allowed[t, paths[:, t]]].logsumexp(0) - whole
+                        for t in range(L)
+                    ]
+                ).sum()
+            ),
+        }
+        hint = "Run the forward algorithm twice: over all paths, and over the allowed."
+        got = answer(e, a, T, b, allowed)
+        expect_close(f"log_probability of {name}", got, some - whole, slips, hint)
+    got = float(answer(e, a, T, b, none))
+    said = f"If nothing is allowed you said {got:g}."
+    expect(got < -1e3, said, "−∞, or nearly", "No path is left, the sum is zero.")
+
+
+@exercise
+def entities(answer):
+    """the entities of eight tags, by B- alone."""
+    want = {("PER", 0, 1), ("PER", 1, 3), ("ORG", 5, 6)}
+    said = f"The answer is {answer!r}"
+    expect(isinstance(answer, set), said, "a set of triples", "Use {…}, not […].")
+    hints = {
+        ("LOC", 4, 5): "I-LOC after O continues nothing; strictly it is no entity.",
+        (
+            "PER",
+            0,
+            3,
+        ): "B begins a new entity, even where the one before is of its type.",
+        ("ORG", 5, 8): "I-LOC ends the ORG, and I-ORG after I-LOC continues nothing.",
+    }
+    extra = next(
+        (hints[e] for e in answer if e in hints), "Every B- begins exactly one."
+    )
+    expect(answer == want, said, f"{len(want)} entities", extra)
+
+
+@exercise
+def steps_needed(answer):
+    """moves with and without a warm-up, and one that ends inside it."""
+    for move, rate, warmup in [
+        (1, 0.1, 0),
+        (1, 0.1, 10),
+        (0.3, 0.1, 10),
+        (5, 2e-3, 50),
+    ]:
+        gone, want = 0.0, 0
+        while gone < move - 1e-12:
+            want += 1
+            gone += rate * min(1, want / max(warmup, 1))
+        slips = {
+            "The first steps are shorter: rate · step / warmup while it warms up.": (
+                np.ceil(move / rate - 1e-9)
+            ),
+            "Steps count from 1: the first has length rate / warmup, not zero.": want
+            + 1,
+        }
+        what = f"steps_needed({move}, {rate}, {warmup})"
+        hint = "Add the lengths of the steps in a loop until the move is reached."
+        expect_close(what, answer(move, rate, warmup), want, slips, hint)
+
+
+@exercise
+def look(answer):
+    """the gain in F1 on the dev sentences, trained on 200."""
+    from utils import tagging
+    from utils.lab.datasets import ner
+
+    train, dev = ner("train")[:200], ner("dev")
+    texts, gold = [s.characters for s in dev], [s.tags for s in dev]
+    names = answer(list("去北京"))
+    said = f"look(['去', '北', '京']) has {len(names)} rows"
+    expect(len(names) == 3, said, "3, one for each character", "One list a character.")
+    widths = {len(row) for sentence in dev for row in answer(sentence.characters)}
+    said = f"Rows of {min(widths)} to {max(widths)} names"
+    hint = "Give every character the same number; write a name like `none` for nothing."
+    expect(len(widths) == 1, said, "one length for all", hint)
+
+    def score(look):
+        tagger = tagging.by_features(train, look=look)
+        return tagging.f1(tagging.span_counts(gold, tagger.tag(texts)))
+
+    base, found = score(tagging.features), score(answer)
+    said = f"F1 is {found:.3f}, that of the window {base:.3f}"
+    hint = "Try sets of characters: surnames, digits, what ends names of places."
+    expect(found >= base + 0.03, said, "0.03 more at least", hint)
