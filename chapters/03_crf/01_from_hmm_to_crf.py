@@ -43,7 +43,6 @@ from utils.lab import (
     apart,
     approx,
     below,
-    close,
     datasets,
     figures,
     notes_say,
@@ -230,7 +229,10 @@ for line in examples:
 
 # %%
 chances = np.exp(jieba_hmm.emissions)  # (4, V)
-print("rows add up to", *(f"{s}: {row.sum():.2f}" for s, row in zip("BEMS", chances)))
+print(
+    "rows add up to",
+    *(f"{s}: {row.sum():.2f}" for s, row in zip("BEMS", chances, strict=True)),
+)
 once = np.unique(chances, axis=1)
 print("equal columns counted once:", *(f"{total:.2f}" for total in once.sum(1)))
 twins = ["个個", "东東", "万萬", "书書"]
@@ -322,14 +324,14 @@ settle(
 
 # %% [markdown]
 # Now real text. If 京 is the end of a word, how likely is that end to be 京? The model
-# has one answer, $p(京 \mid \text{E})$, whatever stood before. We ask the words of our
+# has one answer, $p(\text{京} \mid \text{E})$, whatever stood before. We ask the words of our
 # corpus. And there is a quieter consequence of the Markov assumption: a state that goes
 # on with probability $p$ goes on for $n$ steps with probability $p^n(1 - p)$, a
 # *geometric distribution* (几何分布): each length is rarer than the one before by the same
 # factor. The corpus also marks names of persons and expressions of time, with a state B
 # at the beginning and I for whatever follows. Are their lengths geometric from two on?
 
-# %% mystnb={"figure": {"caption": "Lengths of persons' names and of times in the tagged corpus (bars), and the lengths that an HMM with the states B and I has to predict (line), with its step probabilities counted on the same corpus.", "name": "fig-lengths"}, "image": {"alt": "Two bar charts. Left, names of persons: two and three characters are nearly as frequent, four are rare; the predicted line falls by the same factor from two on and misses three. Right, times: four characters are more frequent than three; the line falls steadily."}}
+# %% mystnb={"figure": {"caption": "Lengths of persons' names and of times in the tagged corpus (bars), and the lengths that an HMM with the states B and I has to predict (line), with its step probabilities counted on the same corpus.", "name": "fig-lengths"}, "image": {"alt": "Two bar charts. Left, names of persons: two and three characters are nearly as frequent, four are rare; the predicted line falls by the same factor from two on and misses three. Right, times: four characters are as frequent as three; the line falls steadily."}}
 lengths = {"PER": [], "TIME": []}
 for sentence in corpus:
     tags = " ".join(sentence.tags).replace(" I-", "+I-").split()  # one word a span
