@@ -403,6 +403,15 @@ def test_bad_input_raises_what_pytorch_crf_raises(call, message):
         call(CRF)
 
 
+@pytest.mark.parametrize("tag", [3, -1])
+def test_a_tag_that_is_none_is_refused_with_its_number(tag):
+    ours, _ = pair(3)
+    emissions, tags, mask = batch(2, 4, 3)
+    tags[0, 0] = tag
+    with pytest.raises(IndexError, match=f"tag {tag} is not one of 0…2"):
+        ours(emissions, tags, mask)
+
+
 def test_a_hole_in_the_mask_is_refused_where_pytorch_crf_is_wrong():
     ours, theirs = pair(3)
     emissions, tags, _ = batch(1, 3, 3)

@@ -442,6 +442,62 @@ def _(linear):
     return linear_of(w - w.mean(0), b)
 
 
+BAG = {
+    "length": False,
+    "share of 我": True,
+    "first word": False,
+    "most frequent word": True,
+    "a word twice in a row": False,
+}
+RIGHT["positions.bag_knows"] = BAG
+WRONG["positions.bag_knows"] = [BAG | {"length": True}, BAG | {"first word": True}]
+RIGHT["positions.look"] = lambda k, d: places.shift(k, d).T
+WRONG["positions.look"] = [places.shift, lambda k, d: torch.eye(d).double()]
+RIGHT["positions.order_error"] = lambda f, x, o: (f(x[o]) - f(x)[o]).abs().max()
+WRONG["positions.order_error"] = [
+    lambda f, x, o: (f(x[o]) - f(x)).abs().max(),
+    lambda f, x, o: (f(x[o]) - f(x)[o.argsort()]).abs().max(),
+    lambda f, x, o: (f(x[o]) - f(x)[o]).abs().mean(),
+]
+RIGHT["positions.one_hand"] = 710
+WRONG["positions.one_hand"] = [44, 355, 628]
+
+
+def blocks(*rows):
+    return lambda d: torch.block_diag(*[torch.tensor(rows).double()] * (d // 2))
+
+
+RIGHT["positions.sided"] = blocks([0.0, -1.0], [1.0, 0.0])
+WRONG["positions.sided"] = [
+    blocks([0.0, 1.0], [-1.0, 0.0]),
+    lambda d: torch.eye(d),
+    blocks([0.0, 1.0], [1.0, 0.0]),
+]
+
+
+@right("positions.wavelengths")
+def _(table, r, turn=2 * math.pi):
+    centred = table - table.mean(0)
+    z = centred @ torch.linalg.svd(centred, full_matrices=False)[2][:r].T
+    angles = torch.linalg.eigvals(torch.linalg.lstsq(z[:-1], z[1:]).solution).angle()
+    return (turn / angles[angles > 0]).sort().values
+
+
+@wrong("positions.wavelengths")
+def _(table, r):
+    return RIGHT["positions.wavelengths"](table, r).flip(0)
+
+
+@wrong("positions.wavelengths")
+def _(table, r):
+    return RIGHT["positions.wavelengths"](table, r, turn=math.pi)
+
+
+@wrong("positions.wavelengths")
+def _(table, r):
+    return RIGHT["positions.wavelengths"](table, r).repeat(2)
+
+
 RELATIVE = {"B": 12_276, "T5": 384, "Shaw": 2112, "ALiBi": 0, "RoPE": 0}
 RIGHT["positions.relative_parameters"] = RELATIVE
 WRONG["positions.relative_parameters"] = [

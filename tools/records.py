@@ -65,27 +65,33 @@ def positions_extrapolation() -> None:
     reread = {
         "RoPE": ["PI", "NTK", "YaRN", "gain"],
         "learned": ["tiled"],
-        **dict.fromkeys(["NoPE", "Shaw", "T5"], ["gain"]),
+        **dict.fromkeys(["NoPE", "Shaw", "T5, one rate"], ["gain"]),
     }
+    kinds = {name: (name, {}) for name in lengths.METHODS}
+    kinds["T5, one rate"] = "T5", {"haste": 1}
+    for name in ("NoPE", "ALiBi"):
+        kinds[f"{name}, 1,600 steps"] = name, {"steps": 1600}
     further = {"steps": 60, "L": 256, "batch": 8, "rate": 1e-3}
-    samples: dict = {"T5 table": []}
+    samples: dict = {}
 
     def note(name: str, reader: lengths.Reader) -> None:
         for kind, values in lengths.excess(reader).items():
             samples.setdefault(name, {}).setdefault(kind, []).append(values)
 
-    for name, seed in itertools.product(lengths.METHODS, range(8)):
-        reader = lengths.trained(name, seed)
+    for name, seed in itertools.product(kinds, range(8)):
+        method, how = kinds[name]
+        reader = lengths.trained(method, seed, **how)
         note(name, reader)
-        for how in reread.get(name, []):
-            note(f"{name}, {how}", lengths.stretched(reader, how))
-        if name == "T5":
-            samples["T5 table"].append(reader.method.table.weight.tolist())
+        for way in reread.get(name, []):
+            note(f"{name}, {way}", lengths.stretched(reader, way))
+        if method == "T5":
+            table = reader.method.table.weight.tolist()
+            samples[name].setdefault("table", []).append(table)
         if name == "RoPE":
-            for how in ("plain", "PI", "NTK", "YaRN"):
-                other = lengths.stretched(reader, how)
+            for way in ("plain", "PI", "NTK", "YaRN"):
+                other = lengths.stretched(reader, way)
                 lengths.learn(other, 1000 + seed, **further)
-                note(f"RoPE, {how}, 60 steps", other)
+                note(f"RoPE, {way}, 60 steps", other)
     files = ["utils/lengths.py", "utils/positions.py"]
     records.write("positions_extrapolation", samples, files, threads=1)
 

@@ -238,7 +238,7 @@ class CRF(nn.Module):
     Lafferty, McCallum and Pereira 2001. Emissions (L, B, K), tags and mask (L, B), or
     the batch first if `batch_first`. The mask is true on a prefix of each sequence;
     what stands after it (pads, label −100, even nan) does not count. Shapes that do not
-    fit, and masks that are no prefixes, raise ValueError.
+    fit, and masks that are no prefixes, raise ValueError; unknown tags IndexError.
     """
 
     def __init__(self, num_tags: int, batch_first: bool = False):
@@ -344,4 +344,10 @@ class CRF(nn.Module):
         if (mask[1:] & ~mask[:-1]).any():
             raise ValueError("the mask has a hole: it must be true on a prefix")
         emissions = emissions.masked_fill(~mask[..., None], 0)
-        return emissions, mask, None if tags is None else tags.masked_fill(~mask, 0)
+        if tags is not None:
+            tags = tags.masked_fill(~mask, 0)
+            low, high = tags.aminmax()
+            if low < 0 or high >= self.num_tags:
+                wrong = low.item() if low < 0 else high.item()
+                raise IndexError(f"tag {wrong} is not one of 0…{self.num_tags - 1}")
+        return emissions, mask, tags

@@ -16,8 +16,7 @@
 # Both are right, and the reason is one number in the optimiser. At the end of this page
 # you can
 #
-# - score a tagger by what matters, whole spans, and not be fooled by three easier
-#   scores;
+# - score a tagger by what matters, whole spans, and not be fooled by easier scores;
 # - train four kinds of tagger on the same sentences and say from intervals, not from
 #   one run, what the chain, the features and the network each bring;
 # - say what a quasi-Newton method computes and what it does not, build one in ten lines,
@@ -75,7 +74,7 @@ notes_say("crf-quasi-newton", "crf-second-derivative")
 # | found | B-PER | I-PER | O | B-LOC | I-LOC | I-LOC |
 #
 # Five characters of six are right. Spans: two were there, two were found, one of these
-# is right, for 北京城 is not 北京. *Precision* (准确率), right ÷ found, is ½; *recall*
+# is right, for 北京城 is not 北京. *Precision* (精确率), right ÷ found, is ½; *recall*
 # (召回率), right ÷ there, is ½; their harmonic mean, $F_1$, is right ÷ the mean of found
 # and there, ½. A tagger is scored by $F_1$ over all spans of all sentences.
 
@@ -113,8 +112,8 @@ for s in train[:2]:
 
 # %% [markdown]
 # Most entities of the test are new. Nobody can look them up; a tagger must recognise a
-# place by its company. And three easy scores mislead. The first is accuracy per
-# character, when nothing at all is found:
+# place by its company. And the easiest score misleads: accuracy per character, when
+# nothing at all is found.
 
 # %%
 texts, gold = [s.characters for s in test], [s.tags for s in test]

@@ -1,0 +1,723 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Beyond the trained length
+#
+# A model is trained on texts of 4,096 tokens, because longer ones are dear. Then
+# somebody gives it a book. If its scores depend on [distance alone](03_relative), it
+# should not notice: the rule "three places back" is the same on page 1 and on page 900.
+#
+# It does notice, and badly. This page finds out why on a model that is trained in five
+# seconds, and then does what was done to nearly every model with a long context: it
+# changes a few frequencies *after* training, without touching a weight, and the model
+# reads on. At the end you can
+#
+# - say which angles a rotary model has never seen, and compute which pairs they belong
+#   to;
+# - derive position interpolation, NTK-aware scaling and YaRN from wavelengths;
+# - say what a softmax loses when there are more tokens to share among, and how much
+#   temperature gives it back;
+# - read a curve "loss against length" with suspicion;
+# - pad a batch on the left without moving a text.
+#
+# You need [how far, not where](03_relative).
+
+# %% tags=["hide-input"]
+import math
+import warnings
+
+import numpy as np
+import torch
+
+from utils import lengths, positions
+from utils.exercises import positions as check
+from utils.lab import (
+    above,
+    approx,
+    below,
+    figures,
+    notes_say,
+    records,
+    same,
+    settle,
+    show,
+)
+from utils.lab.figures import COLOURS, plt
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # tqdm misses a widget that no page shows
+    from transformers import LlamaConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+# %% [markdown]
+# ## What the notes say
+
+
+# %% tags=["remove-input"]
+notes_say("positions-worth-studying")
+
+# %% [markdown]
+# ## By hand: what a clock has seen
+#
+# Take a pair of features whose hand turns once in 200 places, 1.8° for each. The model
+# is trained on texts of 32 tokens, so the largest distance is 31, and the largest angle
+# between a query and a key $31 \cdot 1.8° = 55.8°$. It has learnt what those angles
+# mean. At a distance of 100 the angle is 180°: query and key, which agreed so far, are
+# opposed. Nobody has told it what that means.
+#
+# Take another pair, which turns once in 8 places. In training it has been round nearly
+# four times. At a distance of 100 it stands where it stood at distance 4. It cannot
+# tell the two apart, but it has *seen* the angle.
+#
+# So slow pairs meet new angles, and fast ones do not. Which are slow depends on one
+# number for each pair: how many turns it makes within the trained length.
+
+# %%
+TRAINED, d = lengths.TRAINED, lengths.FEATURES  # 32 places, 16 features for each head
+omega = positions.frequencies(d)
+for i, w in enumerate(omega.tolist()):
+    print(f"pair {i}: one turn in {2 * math.pi / w:8,.1f} places,", end=" ")
+    print(f"{TRAINED * w / (2 * math.pi):6.3f} turns in {TRAINED}")
+
+# %% mystnb={"figure": {"caption": "The eight clocks of a head with 16 features. Blue: the angles between query and key that occur within 32 places; orange: those that are new within 256. The two fast pairs have seen everything. The slow ones meet new angles.", "name": "fig-seen"}, "image": {"alt": "Eight circles. The first two are blue all around. The third is blue for about a third and orange for the rest; the others have ever smaller blue arcs, followed by orange arcs eight times as long."}} tags=["hide-input"]
+figure, axes = figures.panels(8, height=1.2)
+for i, ax in enumerate(axes):
+    for reach, colour, width in [(255, "orange", 3), (31, "blue", 6)]:
+        arc = np.linspace(0, min(reach * omega[i].item(), 2 * math.pi), 100)
+        ax.plot(np.cos(arc), np.sin(arc), color=COLOURS[colour], lw=width)
+    ax.add_patch(plt.Circle((0, 0), 1, fill=False, color="#bbbbbb", lw=0.7))
+    ax.set(aspect="equal", xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), title=f"pair {i}")
+    ax.axis("off")
+plt.show()
+
+# %% [markdown]
+# ## The experiment: two kinds of looking back
+#
+# The little language of the [last page](03_relative) asks for both kinds of looking
+# back that texts ask for. *Near and by place*: each symbol is one more than the token
+# three places before it (a fifth of them are drawn anew). *Far and by content*: a
+# question, such as `D?`, is answered with what was defined at the very start, be it 5
+# or 250 tokens ago.
+
+# %%
+ids, answers = lengths.texts(np.random.default_rng(0), 1, 28)
+print(lengths.spell(ids[0]))
+show(lengths.surprise)
+
+# %% [markdown]
+# We have made the language, so we know the true probability of each token, and with it
+# the loss that nobody can beat. All losses below are what a model has **above the best
+# possible**: 0 is perfect. Two marks to read them by. Who knows the symbols but nothing
+# of places would be this far above for the symbols; and guessing among eight answers is
+# $\ln 8$ above.
+
+# %%
+ask, slip = lengths.ASK, lengths.SLIP
+right = (1 - ask) * (1 - slip + slip / 8)
+wrong = (1 - ask) * slip / 8
+best = -right * math.log(right) - 7 * wrong * math.log(wrong)  # questions cost the same
+blind_rule = -(1 - ask) * math.log((1 - ask) / 8) - best
+blind_recall = math.log(8)
+print(f"blind to places: {blind_rule:.3f} above the best; guessing: {blind_recall:.3f}")
+
+# %% [markdown]
+# A model of two layers was trained on texts of **32** tokens with each of seven
+# methods, eight times each, and read texts of **256**. The record keeps the 56 models'
+# losses in four stretches of the text.
+
+# %% mystnb={"figure": {"caption": "Loss above the best possible, by place in the text, for models trained on 32 tokens: medians of eight seeds, bands from least to greatest. Left: symbols, which need the token three places back. Right: answers, which need the start of the text. Dashed: a reader without places, and guessing.", "name": "fig-extrapolation"}, "image": {"alt": "Two panels with seven lines over four stretches of text. Left: Shaw stays at zero; T5 climbs to 0.8; ALiBi stays at one half; RoPE, learned and sinusoidal jump above the dashed line at 1.1. Right: Shaw stays near zero, NoPE and T5 rise to between 0.3 and 0.4; learned stays near 0.2; sinusoidal rises to one, ALiBi and RoPE to nearly two."}} tags=["hide-input"]
+record = records.read("positions_extrapolation")["samples"]
+stretch = list(lengths.BANDS)
+
+
+def draw(axes, names, blind=True):
+    """Medians and ranges of the recorded readers, rule on the left, recall right."""
+    marks = dict(zip(names, "osD^vP*", strict=False))
+    for ax, kind in zip(axes, ("rule", "recall"), strict=True):
+        for name in names:
+            runs = np.array(record[name][kind])  # (8, 4)
+            (line,) = ax.plot(np.median(runs, 0), marks[name] + "-", label=name)
+            ax.fill_between(range(4), *np.quantile(runs, [0, 1], 0), alpha=0.15)
+            line.set_markersize(5)
+        mark = blind_rule if kind == "rule" else blind_recall
+        ax.axhline(mark, color="k", ls="--", lw=1)
+        ax.set_xticks(range(4), [s.replace("–", "–\n") for s in stretch])
+        ax.set(
+            xlabel="place in the text", title={"rule": "symbols"}.get(kind, "answers")
+        )
+    axes[0].set_ylabel("loss above the best")
+
+
+figure, axes = figures.panels(2, height=3.2)
+draw(axes, lengths.METHODS)
+figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
+plt.show()
+
+# %% [markdown]
+# Let us train one of the RoPE models here, to see that the record is no fiction, and
+# keep it for the rest of the page.
+
+# %%
+reader = lengths.trained("RoPE", seed=0)
+here = lengths.excess(reader)
+for kind, values in here.items():
+    recorded = np.array(record["RoPE"][kind])
+    low, high = recorded.min(0), recorded.max(0)
+    room = 0.05 + (high - low) / 2
+    assert (values > low - room).all() and (values < high + room).all()
+    print(f"{kind:6} here:", *(approx(v, -0.1, 4) for v in values))
+    print(
+        "  recorded:",
+        *(
+            f"{approx(a, -0.1, 4)} to {approx(b, -0.1, 4)}"
+            for a, b in zip(low, high, strict=True)
+        ),
+    )
+
+# %% [markdown]
+# Read the left panel first, from the bottom up.
+#
+# - **Shaw** does not notice. Its offsets are clipped at 8: nothing beyond is new,
+#   because nothing beyond is told apart. **T5**'s last bucket does the same, and its
+#   slow rise has a reason that will be found below.
+# - **ALiBi** is flat, at one half: no head [can point](03_relative) at three back, and
+#   in 400 steps its layers have not found a way around. It is as bad at 256 as at 32.
+# - **NoPE** has to count by the causal mask, and has not learnt it well in this time.
+# - **Learned** positions know everything up to 32 and nothing after, for rows 32 to 255
+#   of the table were never trained. **Sinusoidal** vectors exist everywhere, and help
+#   as little.
+# - **RoPE** is perfect within the trained length, and from 64 on worse than a reader
+#   without places. It is not ignorant there; it is *wrong*.
+#
+# Now the right panel. ALiBi's flat line has a reverse side: **the answers are gone.**
+# They stand at the start, and the penalty grows with the distance. On a corpus in which
+# most tokens can be guessed from their neighbours, the average loss would hardly show
+# it. Who wants to know whether a model *uses* a long text must ask it something whose
+# answer is far away {cite}`kazemnejad2023impact`.
+#
+# Would more training help? ALiBi and NoPE with four times the steps, on texts of 32 as
+# before:
+
+# %%
+print("                          symbols            answers   (median of eight)")
+print("                     8–32   128–256     8–32   128–256")
+for name in ("ALiBi", "ALiBi, 1,600 steps", "NoPE", "NoPE, 1,600 steps"):
+    cells = [np.median(record[name][k], 0)[i] for k in here for i in (0, 3)]
+    print(f"{name:20}", *(f"{approx(v, -0.05, 5):8}" for v in cells))
+for name in ("ALiBi", "NoPE"):
+    more, less = record[f"{name}, 1,600 steps"], record[name]
+    assert np.max(more["recall"], 0)[0] < np.median(less["recall"], 0)[0]
+    assert np.median(more["recall"], 0)[3] > np.median(less["recall"], 0)[3]
+
+# %% [markdown]
+# More training makes both better where they are trained. ALiBi has now found its way
+# around to "three back", and takes it along to the end of the text. But its answers
+# beyond the trained length are **worse than before, and worse than guessing**, and NoPE
+# loses more there than it had lost with less training. What the loss does inside the
+# trained length says nothing about the outside.
+#
+#
+# ## The one table
+#
+# The notes leave it at "there are many kinds, worth studying". Here is what decides
+# between them: does a shift of all places change anything; how many numbers must be
+# learnt; and what happens at twice the trained length. The first is measured on whole
+# models with random weights, in float64.
+
+
+# %%
+def shift_error(name, by=100):
+    """Largest change of the logits when every place is `by` larger."""
+    torch.manual_seed(0)
+    fresh = lengths.Reader(lengths.new_method(name)).double()
+    with torch.no_grad():
+        a, b = (fresh(ids, torch.arange(28) + k) for k in (0, by))
+    return (a - b).abs().max().item()
+
+
+errors = {name: shift_error(name) for name in lengths.METHODS}
+parameters = {
+    name: sum(p.numel() for p in lengths.new_method(name).parameters())
+    for name in lengths.METHODS
+}
+twice = {n: {k: np.median(record[n][k], 0)[1] for k in here} for n in lengths.METHODS}
+print("            a shift      numbers   at 32–64, above the best")
+print("            changes      learnt    symbols     answers")
+for n in lengths.METHODS:
+    shift = "nothing" if errors[n] < 1e-9 else f"{approx(errors[n], 0.001, 10)}"
+    rule, recall = (approx(twice[n][k], -0.05, 3) for k in ("rule", "recall"))
+    print(f"{n:11} {shift:12} {parameters[n]:7,}   {rule:11} {recall}")
+
+# %%
+blind_to_shift = [n for n in lengths.METHODS if n not in ("sinusoidal", "learned")]
+settle(
+    "positions-worth-studying",
+    below(max(errors[n] for n in blind_to_shift), 1e-6),
+    above(min(errors["sinusoidal"], errors["learned"]), 1e-3),
+    same(parameters["learned"], 256 * 64),
+    same([parameters[n] for n in ("Shaw", "T5", "ALiBi", "RoPE")], [17 * 16, 64, 0, 0]),
+    below(np.max(record["Shaw"]["rule"], 0)[1], 0.05),
+    above(np.min(record["RoPE"]["rule"], 0)[1], 0.3),
+    above(np.min(record["learned"]["rule"], 0)[1], 1),
+    note="the last three: all eight seeds of the record, at twice the trained length",
+)
+
+# %% [markdown]
+# The surprise is in the combination. **RoPE is exactly blind to a shift, and fails at
+# twice the length.** Move all places by 100, and nothing changes. Add 32 tokens, and it
+# is lost. A shift keeps all distances; a longer text brings new ones. Being relative
+# and reaching further are two properties.
+#
+# ## Looking at the failure
+#
+# We follow 64 texts into the second layer and compute the weights with which its last
+# query looks back, by distance, averaged over the texts: once at the end of 32 tokens,
+# once at the end of 256.
+
+
+# %%
+@torch.no_grad()
+def looking_back(reader, L, texts=64):
+    """The last query's mean weight on each distance, in layer 2: (h, L)."""
+    ids, _ = lengths.texts(np.random.default_rng(7), texts, L)
+    (first, second), where, method = reader.layers, torch.arange(L), reader.method
+    x = first(method.embed(reader.tokens(ids), where), where, None)
+    heads = second.attention.qkv(second.norm1(x)).unflatten(-1, (3, method.heads, -1))
+    q, k = heads.permute(2, 0, 3, 1, 4)[:2]
+    q, k = (method.gain * method.turn(t, where) for t in (q, k))
+    weights = method.score(q, k, where)[:, :, -1].softmax(-1)
+    return weights.mean(0).flip(-1)
+
+
+near, far = looking_back(reader, 32), looking_back(reader, 256)
+head = int(near[:, 2].argmax())  # the one that looks two back, for the next token
+
+# %% mystnb={"figure": {"caption": "A head that has learnt to look two back (three, from the token to come), with RoPE trained on 32 tokens. Left: at the end of 32 tokens. Right: at the end of 256, the trained distances in blue, the new ones in orange. Distances that did not exist in training have taken everything.", "name": "fig-company"}, "image": {"alt": "Left, bars of attention weight against distance with one tall bar at 2. Right, no bar at 2; small orange bars in broad humps at distances beyond 32 share the weight."}} tags=["hide-input"]
+figure, (left, right) = figures.panels(2)
+left.bar(range(32), near[head], color=COLOURS["blue"], width=1)
+right.bar(range(32), far[head, :32], color=COLOURS["blue"], width=1)
+right.bar(range(32, 256), far[head, 32:], color=COLOURS["orange"], width=1)
+left.set(xlabel="distance", ylabel="mean weight", title="after 32 tokens")
+right.set(xlabel="distance", title="after 256 tokens")
+plt.show()
+
+# %%
+print("weight on two back, after  32 tokens:", approx(near[head, 2].item(), 0.7, 1.01))
+print("                    after 256 tokens:", approx(far[head, 2].item(), 0, 0.3))
+print("on distances never seen in training: ", approx(far[head, 32:].sum(), 0.5, 1.01))
+
+# %% [markdown]
+# Within 32 tokens the head does one thing, and well. The score that it has learnt is a
+# sum of cosines, made to be large at 2 and small at the other distances up to 31. What
+# the sum does at 100, nobody has asked. Some of the many new distances happen to do
+# better than 2 does, and the softmax gives them what they ask for.
+#
+# ## Position interpolation: squeeze
+#
+# {term}`Position interpolation 位置插值 <position interpolation (PI)>`
+# {cite}`chen2023interpolation` is the plainest of remedies. To read texts $s$ times as
+# long, divide all places by $s$. Place 256 becomes 32, and no angle is new. In terms of
+# frequencies,
+#
+# $$
+# \omega_i' = \frac{\omega_i}{s} \qquad \text{for all pairs } i .
+# $$ (eq-pi)
+#
+# Nothing stands beyond the edge any more. But everything stands closer together: two
+# places back is now a quarter of a place back, an angle that the model has never had to
+# tell from zero.
+#
+# ## NTK-aware: squeeze the slow ones
+#
+# The fast pairs have been round many times. They have nothing to gain from squeezing,
+# and they are the ones that tell neighbours apart. A user of a forum proposed to leave
+# the places alone and to raise the *base* instead {cite}`bloc2023ntk`, so much that the
+# slowest pair is squeezed by exactly $s$. The slowest frequency is
+# $\text{base}^{-(d-2)/d}$; we ask for
+#
+# $$
+# (\text{base}')^{-(d-2)/d} = \frac{\text{base}^{-(d-2)/d}}{s}
+# \quad\Longrightarrow\quad
+# \text{base}' = \text{base} \cdot s^{\,d/(d-2)} .
+# $$ (eq-ntk)
+#
+# The fastest pair, $\omega_0 = 1$, does not depend on the base and stays. In between,
+# pair $i$ is squeezed by $s^{\,2i/(d-2)}$. That is its weakness, too: *all but the
+# last* pair are squeezed by less than $s$. (NTK stands for "neural tangent kernel", a
+# theory that says that networks find it hard to learn from slow inputs alone.)
+#
+# ## YaRN: ask the clock
+#
+# {term}`YaRN` {cite}`peng2024yarn` looks at what we computed by hand: the turns
+# $r_i = L\,\omega_i / 2\pi$ that pair $i$ makes within the trained length $L$. More
+# than 32 turns: it has seen everything, leave it. Less than one: it has not seen the
+# whole circle, squeeze it by $s$. In between, a ramp.
+#
+# $$
+# \omega_i' = (1 - \gamma_i)\,\omega_i + \gamma_i\,\frac{\omega_i}{s},
+# \qquad \gamma_i \text{ from 0 at } r_i = 32 \text{ to 1 at } r_i = 1 .
+# $$ (eq-yarn)
+
+# %%
+show(positions.interpolated, positions.ntk, positions.yarn)
+
+# %% [markdown]
+# All three are in the library as `rope_type`: "linear", "dynamic" and "yarn" (a
+# "dynamic" with factor 1 applies NTK with $s$ = length ÷ trained length). Ours against
+# theirs:
+
+
+# %%
+def library(kind, length=None, **more):
+    """The library's frequencies and gain for heads of 128, trained on 4,096 places."""
+    rope = {"rope_theta": 10_000.0, "rope_type": kind, "factor": 8.0} | more
+    config = LlamaConfig(max_position_embeddings=4096, rope_parameters=rope)
+    return ROPE_INIT_FUNCTIONS[kind](config, "cpu", length)
+
+
+pairs = {
+    "PI": (positions.interpolated(128, 8), *library("linear")),
+    "NTK": (positions.ntk(128, 8), *library("dynamic", 8 * 4096, factor=1.0)),
+    "YaRN": (
+        positions.yarn(128, 8, 4096),
+        *library("yarn", original_max_position_embeddings=4096),
+    ),
+}
+for name, (ours, theirs, gain) in pairs.items():
+    assert (ours / theirs.double() - 1).abs().max() < 2e-6
+    print(
+        f"{name:4} 64 frequencies equal to the library's within 2e-6; gain {gain:.4f}"
+    )
+assert math.isclose(gain, positions.yarn_gain(8))
+
+# %% mystnb={"figure": {"caption": "By how much each of the 64 pairs is squeezed, for a head of 128 features, trained on 4,096 places and stretched by 8. Grey dotted lines: the pairs that make 32 turns and one turn in training. The paper\u2019s ramp is linear in the turns, that of its authors\u2019 code, which the libraries follow, in the pair\u2019s number.", "name": "fig-squeeze"}, "image": {"alt": "Curves of squeeze against pair number, logarithmic from 1 to 8. Interpolation is flat at 8. NTK rises in a straight line from 1 to 8. Both YaRN curves are 1 up to pair 20 and 8 from pair 46; between them the paper\u2019s curve rises early, the code\u2019s late."}} tags=["hide-input"]
+plain = positions.frequencies(128)
+turns = 4096 * plain / (2 * math.pi)
+keep = ((turns - 1) / (32 - 1)).clamp(0, 1)
+paper = keep * plain + (1 - keep) * plain / 8
+curves = {name: plain / ours for name, (ours, *_) in pairs.items()}
+curves["YaRN as in the paper"] = plain / paper
+
+figure, ax = plt.subplots(figsize=(6.4, 3.2))
+for (name, squeeze), style in zip(curves.items(), ["-", "-", "-", "--"], strict=True):
+    ax.plot(squeeze, style, label=name)
+for bound in (32, 1):
+    ax.axvline(int((turns >= bound).sum()) - 0.5, color=COLOURS["grey"], ls=":")
+ax.set(xlabel="pair, from fast to slow", ylabel="squeezed by", yscale="log")
+ax.set_yticks([1, 2, 4, 8], [1, 2, 4, 8])
+ax.minorticks_off()
+ax.legend()
+plt.show()
+
+# %%
+turning = [int((turns >= bound).sum()) for bound in (32, 1)]
+print("pairs with at least 32 turns:", turning[0], "and with at least one:", turning[1])
+gap = (curves["YaRN as in the paper"] / curves["YaRN"]).max().item()
+print(f"between them, paper ÷ code: up to {gap:.2f}")
+
+# %% [markdown]
+# That there are two YaRN curves is a discovery that one makes when one compares with
+# the library and not with the paper. The ramp in the paper is linear in the number of
+# *turns*, which falls by the same factor from pair to pair; so most of the squeezing
+# happens early. The ramp in the authors' code, which the libraries follow, is linear in
+# the pair's *number*. Both have the same ends. (Exercise 4 builds the paper's.)
+#
+# ## The same model, stretched
+#
+# Our reader, trained above and not touched since, reads the 256 tokens with other
+# frequencies, $s = 8$. YaRN has its default bounds, 32 turns and one. No pair makes 32
+# turns here, so the code's ramp begins at pair 0, which stays; pair 1 is half-way, and
+# all others are squeezed by 8.
+
+# %%
+for how in ("plain", "PI", "NTK", "YaRN"):
+    other = lengths.stretched(reader, how)
+    reach = 255 * other.method.frequencies  # the largest angle of each pair
+    new = (reach > TRAINED * omega) & (TRAINED * omega < 2 * math.pi)
+    found, most = lengths.excess(other), {"PI": (3, 0.6), "YaRN": (0.5, 0.6)}
+    bounds = most.get(how, (3, 5))
+    print(f"{how:5} pairs with new angles: {int(new.sum())}", end="   ")
+    print("symbols:", *(approx(v, -0.1, bounds[0]) for v in found["rule"]), end="   ")
+    print("answers:", *(approx(v, -0.1, bounds[1]) for v in found["recall"]))
+
+# %% mystnb={"figure": {"caption": "The RoPE models of the record, trained on 32 tokens and stretched by 8 when they read, without training: medians and ranges of eight seeds. Interpolation saves what is far and ruins what is near, at any length. NTK-aware saves both, up to twice the length. YaRN saves both to the end, at a small price in the symbols.", "name": "fig-stretched"}, "image": {"alt": "Two panels with four lines over four stretches of text. Symbols: plain rises above 1.4 at once; interpolation is flat near 1.4; NTK is zero up to 64 and then rises to 1.4; YaRN is flat near 0.1. Answers: plain and NTK rise; interpolation and YaRN stay near 0.1."}} tags=["hide-input"]
+figure, axes = figures.panels(2, height=3.2)
+draw(axes, ["RoPE", "RoPE, PI", "RoPE, NTK", "RoPE, YaRN"])
+figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
+plt.show()
+
+# %%
+final = {
+    how: {k: np.array(record[f"RoPE, {how}"][k])[:, 3] for k in here}
+    for how in ("PI", "NTK", "YaRN")
+}
+assert final["PI"]["rule"].min() > 1.0 and final["PI"]["recall"].max() < 0.6
+assert final["NTK"]["rule"].min() > 1.0 and final["NTK"]["recall"].min() > 0.5
+assert final["YaRN"]["rule"].max() < 0.4 and final["YaRN"]["recall"].max() < 0.5
+print("at 128–256, over eight seeds: as the caption says")
+
+# %% [markdown]
+# Each method does what its derivation says, and each fails where it says.
+#
+# **PI** has no new angles and finds every answer, 250 tokens away. And it cannot count
+# to three any more, *not even within 32 tokens*: the price is paid by short texts, too.
+#
+# **NTK-aware** keeps the fast pairs, so it can count; twice the length is fine. At
+# eight times, pairs that are squeezed by less than 8 meet new angles after all. Peng et
+# al. name this the flaw of the method; in practice people set $s$ higher than they
+# need.
+#
+# **YaRN** keeps the fast, squeezes the slow, and reads 256 tokens with a model that has
+# seen 32.
+#
+# ## More tokens, less for each
+#
+# There is a second illness, which has nothing to do with angles. Look once more at the
+# first figure: NoPE has no angles and no buckets, and yet its answers get worse with
+# the length. Softmax has to share. Let one key have a score that is $g$ above that of
+# all $n - 1$ others. Its weight is
+#
+# $$
+# w = \frac{e^{g}}{e^{g} + n - 1} .
+# $$ (eq-dilution)
+#
+# A model that was trained on $n = 32$ has learnt a gap $g$ that is good enough *there*.
+
+# %%
+g = math.log(9 * 31)  # a weight of 0.9 among 32
+for n in (32, 64, 128, 256, 4096):
+    print(f"among {n:5,}: weight {math.exp(g) / (math.exp(g) + n - 1):.3f}", end="")
+    print(f"; with g times {positions.yarn_gain(8) ** 2:.3f}:", end=" ")
+    sharper = math.exp(positions.yarn_gain(8) ** 2 * g)
+    print(f"{sharper / (sharper + n - 1):.3f}")
+
+# %% [markdown]
+# The same gap that gave 0.9 gives about one half among 256. To keep the weight, $g$ has
+# to grow with the logarithm of $n$. That is the second part of YaRN, its *attention
+# temperature* (温度): queries and keys are both multiplied by $0.1 \ln s + 1$, the scores
+# therefore by its square, 1.459 for $s = 8$. The number was fitted on LLaMA models;
+# does it mean anything for our methods without angles?
+
+# %% mystnb={"figure": {"caption": "Answers at places 128 to 256: loss above the best for the eight models of each method in the record, as they are and with YaRN\u2019s factor 1.459 on the scores. No training in between. For RoPE the factor alone does not help: its illness is another.", "name": "fig-dilution"}, "image": {"alt": "Pairs of dot columns for NoPE, T5 with one rate, Shaw and RoPE. For the first three the dots on the right, with the factor, are lower than those on the left; for RoPE both are high."}} tags=["hide-input"]
+figure, axes = figures.panels(4, height=2.4)
+diluted = {"NoPE": "NoPE", "T5, one rate": "T5*", "Shaw": "Shaw", "RoPE": "RoPE"}
+for ax, (name, title) in zip(axes, diluted.items(), strict=True):
+    for x, key in enumerate([name, f"{name}, gain"]):
+        runs = np.array(record[key]["recall"])[:, 3]
+        ax.plot(np.full(8, x) + np.linspace(-0.15, 0.15, 8), runs, f"C{x}o", ms=4)
+    ax.set(title=title, xlim=(-0.5, 1.5), ylim=(0, None))
+    ax.set_xticks([0, 1], ["plain", "× 1.459"])
+axes[0].set_ylabel("loss above the best")
+plt.show()
+
+# %%
+medians = {n: {k: np.median(v[k], 0)[3] for k in here} for n, v in record.items()}
+for name in diluted:
+    before, after = medians[name], medians[f"{name}, gain"]
+    for kind, word in {"recall": "answers", "rule": "symbols"}.items():
+        first, then = approx(before[kind], -0.05, 3), approx(after[kind], -0.05, 3)
+        print(f"{name:13} {word} {first} → {then}")
+for name in ("NoPE", "T5, one rate", "Shaw"):
+    assert medians[f"{name}, gain"]["recall"] < 0.7 * medians[name]["recall"]
+
+# %% [markdown]
+# It does. A constant from a paper on LLaMA, put into toys that were trained without it,
+# gives back most of what the length took. The answers were not lost; they were drowned.
+#
+# One line resists: the *symbols* of T5*. What is T5*? It is our first attempt, and it
+# nearly got into this page as "T5 does not extrapolate". Its symbols are as good as
+# others' within 32 tokens, and far off at 256. The factor leaves them alone, so the
+# trouble is not in the products; it must be in the bias. How far is the number for two
+# back above the number for the last bucket?
+
+# %%
+for name in ("T5, one rate", "T5"):
+    table = np.array(record[name]["table"])  # (8, 16, 4): seeds, buckets, heads
+    gap = np.median((table[:, 2] - table[:, 15]).max(-1))  # best head of each model
+    among = [math.exp(gap) / (math.exp(gap) + n - 1) for n in (32, 256)]
+    first, then = (approx(w, 0, 1) for w in among)
+    print(f"{name:13} gap {approx(gap, 0.5, 8)}:", end=" ")
+    print(f"weight {first} among 32, {then} among 256")
+
+# %% [markdown]
+# Adam moves each number by about its rate in each step, however much depends on it: 400
+# steps of at most 0.003, rising and falling, make 0.6, up or down. A weight *matrix*
+# gets far by such steps, because many numbers move at once; a bias is one number. So
+# the gap was capped by the optimiser. Given ten times the rate, the table of the **T5**
+# in the first figure opens a wider gap, and the symbols survive much longer. What
+# looked like a property of the method was a property of our training, and within 32
+# tokens nothing gave it away.
+#
+# ## A little training at the new length
+#
+# In practice one does train a little on long texts afterwards. The record has that,
+# too: 60 steps on texts of 256 tokens, after training on 400 steps of 32.
+
+# %%
+print("at 128–256, after 60 steps (median of eight)      symbols     answers")
+for how in ("plain", "PI", "NTK", "YaRN"):
+    runs = record[f"RoPE, {how}, 60 steps"]
+    rule, recall = (np.median(runs[k], 0)[3] for k in ("rule", "recall"))
+    print(f"{how:49} {approx(rule, -0.05, 2):11} {approx(recall, -0.05, 2)}")
+
+# %% [markdown]
+# YaRN is perfect after it. PI has not learnt to count again in these 60 steps; LLaMA
+# models with PI did recover, within 1,000 steps {cite}`chen2023interpolation`, and they
+# have many more pairs to count with. And the *plain* frequencies do rather well, too,
+# if one is allowed to train: in this toy, new angles can be learnt. On LLaMA, Chen et
+# al. found that way slow. Here the toy and the large model differ, and the large model
+# is the one that counts.
+#
+# ## Padding on the left
+#
+# Texts in a batch have different lengths; for generation the pads (填充) go to the
+# *left*, so that all texts end together. Then the first real token stands at index 5,
+# say. A relative method does not care. An absolute one has to be told that this is
+# place 0, with shifted `position_ids`:
+
+# %%
+ids, _ = lengths.texts(np.random.default_rng(5), 1, 20)
+padded = torch.cat([torch.zeros(1, 5, dtype=torch.long), ids], 1)
+mask = torch.arange(25)[None] >= 5
+told = (torch.arange(25)[None] - 5).clamp_min(0)
+for name in ("sinusoidal", "learned", "T5", "ALiBi", "RoPE"):
+    torch.manual_seed(0)
+    fresh = lengths.Reader(lengths.new_method(name)).double()
+    with torch.no_grad():
+        alone = fresh(ids)
+        gaps = [
+            (fresh(padded, where, mask)[:, 5:] - alone).abs().max()
+            for where in (torch.arange(25), told)
+        ]
+    verdicts = ["equal" if gap < 1e-9 else "CHANGED" for gap in gaps]
+    print(f"{name:10} places from 0: {verdicts[0]:8} shifted places: {verdicts[1]}")
+
+# %% [markdown]
+# A mask is needed in any case; without it the pads are read.
+#
+# ## Where people go wrong
+#
+# - **A flat curve is taken for reading.** ALiBi's loss on symbols is flat to the last
+#   place, and its answers are gone. "Perplexity does not rise up to 100,000 tokens"
+#   says that nothing breaks, not that anything is used.
+# - **Stretching is left on for short texts.** Each of the three changes how *every*
+#   text is read. PI's first stretch, places 8 to 32, was perfect before. A "dynamic"
+#   factor, set by the length at hand, avoids it; but keys that were turned and cached
+#   with one factor do not fit queries turned with another.
+# - **A table is enlarged, and the error goes away.** It was a good error.
+
+# %%
+method = positions.Learned(4, 16, length=32)
+try:
+    method.embed(torch.zeros(1, 33, 64), torch.arange(33))
+except IndexError as error:
+    print("IndexError:", error)
+grown = (
+    np.median(record["learned"]["rule"], 0),
+    np.median(record["learned, tiled"]["rule"], 0),
+)
+for name, values in zip(
+    ["rows never trained", "rows 0–31 repeated"], grown, strict=True
+):
+    print(f"{name}:", *(approx(v, -0.05, 2) for v in values), "above the best, symbols")
+
+# %% [markdown]
+# With more rows, untrained or repeated, the model runs and is worse than blind to
+# places. (A repeated table is a fair *start* for training on: Longformer begins like
+# that {cite}`beltagy2020longformer`.)
+#
+# What is a toy worth? This one has 8 pairs for each head where LLaMA has 64, one fixed
+# distance to look back, and answers that need no order. It shows mechanisms, and each
+# of them one at a time. It does not show how far a given model can be stretched; that
+# has to be measured on the model, with questions.
+#
+# ## Exercises
+#
+# **1. Warm-up.** A model has heads of 128 features and base 1,000,000, and was trained
+# on 32,768 tokens. How many of its 64 pairs complete at least one turn?
+
+# %%
+pairs_that_turn = ...  # a whole number
+check.turning_pairs(pairs_that_turn)
+
+# %% tags=["hide-cell"]
+wavelengths = [2 * math.pi * 1_000_000 ** (2 * i / 128) for i in range(64)]
+pairs_that_turn = sum(w <= 32_768 for w in wavelengths)
+check.turning_pairs(pairs_that_turn)
+
+# %% [markdown]
+# **2. The new base.** Write `ntk_base(d, base, factor)` from equation {eq}`eq-ntk`.
+# Derive it on paper first.
+
+# %%
+ntk_base = ...  # def ntk_base(d, base, factor): …
+check.ntk_base(ntk_base)
+
+
+# %% tags=["hide-cell"]
+def ntk_base(d, base, factor):
+    return base * factor ** (d / (d - 2))
+
+
+check.ntk_base(ntk_base)
+
+# %% [markdown]
+# **3. How sharp?** One key is to get the weight $w$ among $n$. How far must its score
+# be above the others', which are all equal? Write `gap_needed(w, n)`. By how much does
+# it grow each time $n$ doubles?
+
+# %%
+gap_needed = ...  # def gap_needed(w, n): …
+check.gap_needed(gap_needed)
+
+
+# %% tags=["hide-cell"]
+def gap_needed(w, n):
+    return math.log(w * (n - 1) / (1 - w))
+
+
+check.gap_needed(gap_needed)
+
+# %% [markdown]
+# **4. For an evening: the paper's ramp.** Write
+# `by_parts(d, factor, trained, base, slow, fast)`: the frequencies of equation
+# {eq}`eq-yarn` with $\gamma$ linear in the *turns*, as in the paper and unlike the
+# code. Then set `other.method.frequencies` of a stretched reader to it, and find out
+# whether the little language minds. (Within $L = 32$ places even the fastest pair makes
+# only five turns. Which ramp is kinder to it?)
+
+# %%
+by_parts = ...  # def by_parts(d, factor, trained, base, slow, fast): …
+check.by_parts(by_parts)
+
+
+# %% tags=["hide-cell"]
+def by_parts(d, factor, trained, base, slow, fast):
+    omega = base ** (-torch.arange(0, d, 2, dtype=torch.double) / d)
+    turns = trained * omega / (2 * math.pi)
+    keep = ((turns - slow) / (fast - slow)).clamp(0, 1)
+    return keep * omega + (1 - keep) * omega / factor
+
+
+check.by_parts(by_parts)
+
+# %% [markdown]
+# ## In short
+#
+# Relative is not the same as far-reaching: RoPE is exactly blind to a shift and lost at
+# twice the trained length, because its slow pairs meet angles that they have never
+# seen, and a learnt sum of cosines can be anything there. PI brings all angles back and
+# takes the resolution from the near; NTK-aware spares the fast pairs and squeezes all
+# but the slowest too little; YaRN asks each pair how often it has been round. Apart
+# from angles, a softmax among more tokens gives less to each, and a factor on the
+# scores gives it back. And a flat curve proves nothing: ask for something that is far
+# away.
+#
+# Next: [from HMM to CRF](../03_crf/01_from_hmm_to_crf), where order matters in the
+# output.
