@@ -95,12 +95,12 @@ WRONG["crf.entities"] = [
 def _(move, rate, warmup):
     lengths = (rate * min(1, step / max(warmup, 1)) for step in itertools.count(1))
     sums = itertools.accumulate(lengths)
-    return next(n for n, gone in enumerate(sums, 1) if gone >= move - 1e-12)
+    return next(n for n, gone in enumerate(sums, 1) if gone >= move)
 
 
 @wrong("crf.steps_needed")
 def _(move, rate, warmup):
-    return math.ceil(move / rate - 1e-9)
+    return math.ceil(move / rate)
 
 
 @wrong("crf.steps_needed")

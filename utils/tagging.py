@@ -20,7 +20,7 @@ from utils.lab.datasets import Tagged
 
 
 def spans(tags: list[str]) -> set[tuple[str, int, int]]:
-    """The entities of one sentence, (type, first, behind the last).
+    """The entities of one sentence, (type, first, one past the last).
 
     Only B- begins one, as in IOB2's strict reading.
 

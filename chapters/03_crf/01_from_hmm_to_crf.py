@@ -17,8 +17,8 @@
 # which decisions made it; the new one skips the text and models the decisions. At the
 # end of this page you can
 #
-# - compute the probability of a labelled line by hand, and reproduce the words of a
-#   segmenter that millions use, from its own tables;
+# - compute the probability of a labelled line by hand, and find the words that a much
+#   used segmenter finds where its dictionary ends, from its own tables;
 # - state the two assumptions of a hidden Markov model, and measure whether data keep
 #   them;
 # - turn a hidden Markov model into a conditional random field, and the field back into
@@ -50,7 +50,7 @@ from utils.lab import (
     settle,
     show,
 )
-from utils.lab.figures import plt
+from utils.lab.figures import COLOURS, plt
 
 # %% [markdown]
 # ## What the notes say
@@ -72,7 +72,7 @@ notes_say("crf-hmm-assumptions", "crf-vs-hmm")
 # the first state, then each next state given the one before, the *transitions* (转移),
 # and lets every state emit a character, the *emissions* (发射). Suppose a line begins
 # with B with probability 0.6 and with S with 0.4; after E or S the next word is long or
-# short with probability ½ each; and
+# short with probability ½ each; only lines that end in E or S are kept; and
 #
 # | state | 好 | 天 | 气 |
 # |---|---|---|---|
@@ -107,11 +107,11 @@ for path, joint in ways.items():
 print(f"the line 好天气 itself: {total:.4f}")
 
 # %% [markdown]
-# Three different numbers have come out, and the field mixes them up often enough. The
-# *joint* probability $p(x, y)$ of characters and labels; its sum over all labellings,
-# the probability $p(x)$ of the line; and their ratio, the *posterior* (后验) $p(y \mid
-# x)$, which is what a segmenter wants. It never needed the first two for their own
-# sake. Keep that thought.
+# Three different numbers have come out, and people mix them up often enough. The *joint*
+# probability $p(x, y)$ of characters and labels; its sum over all legal labellings, the
+# probability $p(x)$ of the line; and their ratio, the *posterior* (后验) $p(y \mid x)$,
+# which is what a segmenter wants. It never needed the first two for their own sake. Keep
+# that thought.
 #
 # ## In general
 #
@@ -128,7 +128,8 @@ print(f"the line 好天气 itself: {total:.4f}")
 # else, the *observation independence assumption* (观测独立性假设).
 #
 # In code the tables hold logarithms, so that products are sums and "never" is
-# $-\infty$. $p(x)$ sums over $K^L$ labellings; the next page shows why
+# $-\infty$. There is one more table, `end`, a factor for the last state; in our example
+# it was 1 for E and S and 0 for B. $p(x)$ sums over $K^L$ labellings; the next page shows why
 # {eq}`eq-hmm` lets us do that in $L$ steps. Here is the recursion, to be believed for
 # one page, with the state by state sums that it keeps:
 
@@ -167,7 +168,7 @@ for pair, bend in bends.items():
         {"facecolor": "white", "edgecolor": "none", "pad": 1}
     )
 for state, (x, y) in places.items():
-    ax.plot(x, y, "o", ms=32, mfc="white", mec=figures.COLOURS["blue"], mew=2)
+    ax.plot(x, y, "o", ms=32, mfc="white", mec=COLOURS["blue"], mew=2)
     ax.text(x, y, state, ha="center", va="center", size=13)
 for state, side in [("S", -1.15), ("M", 1.15)]:
     i, (x, y) = hmm.STATES.index(state), places[state]
@@ -178,8 +179,8 @@ plt.show()
 # Read the top row of characters: 的 is a word by itself, 一 begins words, 子 ends them.
 # That, and the arrows of {numref}`fig-bems`, is all that the model knows. The best path
 # through the states, found by the *Viterbi algorithm* (维特比算法, next page), cuts the
-# line. Our fifteen lines of Viterbi against jieba's own, on every line of Chinese in
-# this course:
+# line. Our Viterbi against jieba's own, on every line of Chinese that this course has
+# brought so far:
 
 # %%
 with warnings.catch_warnings():  # an escape in jieba's patterns that Python warns of
@@ -199,7 +200,34 @@ for line in ["南京市长江大桥", "乒乓球拍卖完了", "长春市长春�
 # The bridge it is. The last line, where the mayor of Changchun speaks at the Spring
 # Festival (长春 | 市长 | 春节 | 致辞), comes out wrong: 长春节 is no festival. The model
 # does not know words, only that 长 likes to begin one and 节 to end one. How sure is it?
-# The posteriors say, character by character:
+# A segmentation is one path, so its posterior is its joint probability over the sum:
+
+
+# %%
+def share_of(cut):
+    """Posterior of a segmentation, its words divided by blanks."""
+    path = "".join(
+        "S" if len(w) == 1 else f"B{'M' * (len(w) - 2)}E" for w in cut.split()
+    )
+    symbols = hmm.characters(cut.replace(" ", ""))
+    joint = hmm.path_score(jieba_hmm, symbols, np.array([*map("BEMS".index, path)]))
+    return np.exp(joint - hmm.log_likelihood(jieba_hmm, symbols))
+
+
+for cut in [
+    "南京市 长江大桥",
+    "南京市 长江 大桥",
+    "南京 市长 江大桥",
+    "长春市 长春节 致辞",
+    "长春 市长 春节 致辞",
+]:
+    print(f"{share_of(cut):.3f}  {cut}")
+assert share_of("南京市 长江大桥") < 0.5
+
+# %% [markdown]
+# The bridge has a quarter, the mayor an eighth. The best of all labellings has less than
+# half of the probability: **"best" is not "likely".** Character by character the same
+# model says how sure it is of each state:
 
 # %% mystnb={"figure": {"caption": "Posterior p(y\u209c | x) of the four states under jieba\u2019s tables. A bar after a character marks where the best path ends a word.", "name": "fig-bems-posterior"}, "image": {"alt": "Three heat maps, one for each line, four rows for the states B, E, M, S and a column for each character. Some columns are certain, others are divided between two or three states."}} tags=["hide-input"]
 figure, axes = plt.subplots(3, 1, figsize=(5.6, 5.4))
@@ -209,21 +237,10 @@ for ax, line in zip(axes, examples, strict=True):
     figures.heat(ax, hmm.posterior(jieba_hmm, symbols).T, "BEMS", line, ".2f")
     for t, state in enumerate(hmm.viterbi(jieba_hmm, symbols)[0]):
         if hmm.STATES[state] in "ES":
-            ax.axvline(t + 0.5, color=figures.COLOURS["vermilion"], lw=3)
+            ax.axvline(t + 0.5, color=COLOURS["vermilion"], lw=3)
 plt.show()
 
-# %%
-for line in examples:
-    symbols = hmm.characters(line)
-    _, joint = hmm.viterbi(jieba_hmm, symbols)
-    share = np.exp(joint - hmm.log_likelihood(jieba_hmm, symbols))
-    print(f"p(best path | {line}) = {share:.2f}")
-    assert share < 0.5
-
 # %% [markdown]
-# The best of all labellings has less than half of the probability on each of these
-# lines. "Best" is not "likely".
-#
 # Before we go on: are these tables what they claim to be? Each row of the emissions
 # should be a probability distribution over characters.
 
@@ -246,15 +263,14 @@ assert (chances.sum(1) > 1.1).all() and (once.sum(1) < chances.sum(1) - 0.1).all
 # They add up to more than one, by 15 to 35 per cent, and the twins show how that came
 # about: most of the excess goes when columns with identical numbers are counted once.
 # Somebody gave each traditional character the numbers of its simplified form, and nobody
-# divided again. The most used HMM of Chinese is not an HMM. It works all the same,
-# because the posterior divides by the sum over all labellings anyway. Keep this thought,
-# too.
+# divided again. This hidden Markov model is not one. It works all the same, because the
+# posterior divides by the sum over all labellings anyway.
 #
 # ## The two assumptions, measured
 #
 # An assumption can be wrong, and then one should be able to see it. The measure is the
-# *conditional mutual information* (条件互信息): how much, in nats, does knowing $b$ tell
-# about $a$ once $c$ is known?
+# *conditional mutual information* (条件互信息): how much does knowing $b$ tell about $a$
+# once $c$ is known? In *nats*, the unit of $-\ln p$:
 #
 # $$
 # I(a; b \mid c) = \sum_{a, b, c} p(a, b, c) \,
@@ -313,25 +329,16 @@ for name, value in markov.items():
 for name, value in independence.items():
     print(f"I(x_t; x_t-1 | y_t),   {name:15}", approx(value, 0, 0.5), "nats")
 
-# %%
-settle(
-    "crf-hmm-assumptions",
-    below(markov["the HMM"], 0.01),
-    above(markov["two steps back"], 0.05),
-    below(independence["the HMM"], 0.01),
-    above(independence["repeating"], 0.05),
-)
-
 # %% [markdown]
-# Now real text. If 京 is the end of a word, how likely is that end to be 京? The model
-# has one answer, $p(\text{京} \mid \text{E})$, whatever stood before. We ask the words of our
-# corpus. And there is a quieter consequence of the Markov assumption: a state that goes
+# Now real text. If a word ends here, how likely is its last character to be 京? The
+# model has one answer, $p(\text{京} \mid \text{E})$, whatever stood before. We ask our
+# corpus, with words as this very model cuts them. And there is a quieter consequence of the Markov assumption: a state that goes
 # on with probability $p$ goes on for $n$ steps with probability $p^n(1 - p)$, a
 # *geometric distribution* (几何分布): each length is rarer than the one before by the same
 # factor. The corpus also marks names of persons and expressions of time, with a state B
 # at the beginning and I for whatever follows. Are their lengths geometric from two on?
 
-# %% mystnb={"figure": {"caption": "Lengths of persons' names and of times in the tagged corpus (bars), and the lengths that an HMM with the states B and I has to predict (line), with its step probabilities counted on the same corpus.", "name": "fig-lengths"}, "image": {"alt": "Two bar charts. Left, names of persons: two and three characters are nearly as frequent, four are rare; the predicted line falls by the same factor from two on and misses three. Right, times: four characters are as frequent as three; the line falls steadily."}}
+# %%
 lengths = {"PER": [], "TIME": []}
 for sentence in corpus:
     tags = " ".join(sentence.tags).replace(" I-", "+I-").split()  # one word a span
@@ -339,16 +346,19 @@ for sentence in corpus:
         if span[2:].split("+")[0] in lengths:
             lengths[span[2:].split("+")[0]].append(span.count("+") + 1)
 
-figure, axes = figures.panels(2)
 shares, n = {}, np.arange(1, 11)
-for ax, (kind, found) in zip(axes, lengths.items(), strict=True):
+for kind, found in lengths.items():
     found = np.array(found)
     begins = (found > 1).mean()  # B goes on
     stays = (found - 2)[found > 1].sum() / (found - 1)[found > 1].sum()  # I goes on
     model = np.where(n == 1, 1 - begins, begins * stays ** (n - 2.0) * (1 - stays))
     shares[kind] = np.array([(found == k).mean() for k in n]), model
-    ax.bar(n, shares[kind][0], color=figures.COLOURS["sky"])
-    ax.plot(n, model, "o-", color=figures.COLOURS["vermilion"])
+
+# %% mystnb={"figure": {"caption": "Lengths of persons' names and of times in the tagged corpus (bars), and the lengths that an HMM with the states B and I has to predict (line), with its step probabilities counted on the same corpus.", "name": "fig-lengths"}, "image": {"alt": "Two bar charts. Left, names of persons: two and three characters are nearly as frequent, four are rare; the predicted line falls by the same factor from two on and misses three. Right, times: four characters are as frequent as three; the line falls steadily."}} tags=["hide-input"]
+figure, axes = figures.panels(2)
+for ax, (kind, (seen, model)) in zip(axes, shares.items(), strict=True):
+    ax.bar(n, seen, color=COLOURS["sky"])
+    ax.plot(n, model, "o-", color=COLOURS["vermilion"])
     ax.set(xlabel=f"characters of a {kind}", xticks=n)
 axes[0].set_ylabel("share")
 plt.show()
@@ -370,6 +380,15 @@ print(
 )
 assert np.mean(after_north) > 20 * np.mean(ends)
 
+# %%
+settle(
+    "crf-hmm-assumptions",
+    below(markov["the HMM"], 0.01),
+    above(markov["two steps back"], 0.05),
+    below(independence["the HMM"], 0.01),
+    above(independence["repeating"], 0.05),
+)
+
 # %% [markdown]
 # Both assumptions are false of real text, and not by a little. An HMM that would respect
 # what stands around a character would have to generate it, with all its dependences,
@@ -381,8 +400,11 @@ assert np.mean(after_north) > 20 * np.mean(ends)
 # call what comes out a score:
 #
 # $$
-# s(x, y) = a_{y_1} + \sum_{t=1}^{L} e_t(y_t) + \sum_{t=1}^{L-1} T_{y_t, y_{t+1}} +
-# b_{y_L}, \qquad p(y \mid x) = \frac{\exp s(x, y)}{\sum_{y'} \exp s(x, y')} .
+# \begin{aligned}
+# s(x, y) &= a_{y_1} + \sum_{t=1}^{L} e_t(y_t) + \sum_{t=2}^{L} T_{y_{t-1} y_t} +
+# b_{y_L}, \\
+# p(y \mid x) &= \frac{e^{s(x, y)}}{\sum_{y'} e^{s(x, y')}} .
+# \end{aligned}
 # $$ (eq-crf)
 #
 # If the scores are the logarithms of an HMM's tables, with $e_t(k) = \log p(x_t \mid
@@ -401,18 +423,18 @@ left, right = axes
 for t, c in enumerate("南京市长"):
     x0 = 1 + 2.2 * t
     for ax in axes:
-        ax.plot(x0, 3.8, "o", ms=21, mfc="white", mec=figures.COLOURS["blue"], mew=1.6)
+        ax.plot(x0, 3.8, "o", ms=21, mfc="white", mec=COLOURS["blue"], mew=1.6)
         ax.text(x0, 3.8, f"$y_{t + 1}$", ha="center", va="center")
     left.plot(x0, 1, "o", ms=21, mfc="#dddddd", mec="#777777", mew=1.2)
     left.text(x0, 1, c, ha="center", va="center")
     figures.arrow(left, (x0, 3.25), (x0, 1.55))
     right.plot([x0, x0], [3.25, 1.5], color="#777777", lw=1.2)
-    right.plot(x0, 2.3, "s", ms=9, color=figures.COLOURS["vermilion"])
+    right.plot(x0, 2.3, "s", ms=9, color=COLOURS["vermilion"])
     right.text(x0 + 0.3, 2.2, f"$e_{t + 1}$", size=9, va="center")
     if t < 3:
         figures.arrow(left, (x0 + 0.5, 3.8), (x0 + 1.7, 3.8))
         right.plot([x0 + 0.55, x0 + 1.65], [3.8, 3.8], color="#777777", lw=1.2)
-        right.plot(x0 + 1.1, 3.8, "s", ms=9, color=figures.COLOURS["green"])
+        right.plot(x0 + 1.1, 3.8, "s", ms=9, color=COLOURS["green"])
         right.text(x0 + 1.1, 4.3, "$T$", size=9, ha="center")
 figures.box(right, (4.3, 1), "南 京 市 长", colour="grey", width=7.8, height=0.8)
 plt.show()
@@ -468,10 +490,21 @@ print("200 lines: same best path; posteriors and log p(y | x) equal to 1e-9")
 # \underbrace{\frac{c\, W_{ij}\, \beta_j}{\beta_i}}_{p(j \mid i)} .
 # $$
 #
-# There are the probabilities. Multiply them along a path, together with emissions
-# divided by their sum: each $\beta$ in a numerator meets the same $\beta$ in the next
-# denominator, and what remains is $e^{s(x, y)}$ times a constant. **Every CRF that looks
-# at one symbol per position has the posteriors of an HMM with a stopping state.**
+# There are the probabilities. Emissions become probabilities when they are divided by
+# their sum, $S_j = \sum_x e^{e_j(x)}$. A start with its emission, a step with its
+# emission, and the stop are then
+#
+# $$
+# \frac{e^{a_i} S_i \beta_i}{\text{sum}} \cdot \frac{e^{e_i(x)}}{S_i}, \qquad
+# \frac{c\, e^{T_{ij}} S_j \beta_j}{\beta_i} \cdot \frac{e^{e_j(x)}}{S_j}
+# = c\, e^{T_{ij} + e_j(x)}\, \frac{\beta_j}{\beta_i}, \qquad
+# \frac{e^{b_i}}{\beta_i} .
+# $$
+#
+# Multiply them along a path: each $S$ meets its own, each $\beta$ in a numerator meets
+# the same $\beta$ in the next denominator, and what remains is $e^{s(x, y)}$ times a
+# number that is the same for all labellings of the text. **Every CRF that looks at one
+# symbol per position has the posteriors of an HMM with a stopping state.**
 
 # %%
 show(hmm.made_of_probabilities)
@@ -494,7 +527,8 @@ assert worst < 1e-9
 print("jieba's tables, now made of probabilities: the same posteriors to 1e-9")
 
 # %% [markdown]
-# So freedom from adding up to one is worth nothing. What a CRF is for must lie in the
+# (How likely it is to stop has no meaning of its own: another $c$ gives other numbers and
+# the same posteriors.) So freedom from adding up to one is worth nothing. What a CRF is for must lie in the
 # other two differences: **what it looks at, and what it is trained for.**
 #
 # ## What it is trained for
@@ -508,7 +542,9 @@ print("jieba's tables, now made of probabilities: the same posteriors to 1e-9")
 #
 # We turn that into a dial. The second view copies the first with probability $\rho$ and
 # is drawn afresh otherwise. Both models have exactly the same numbers to set, two tables
-# and the transitions; one counts, the other descends.
+# and the transitions; one counts, the other descends on $-\log p(y \mid x)$. (The
+# optimiser, L-BFGS, is built on [page 3](03_training_a_tagger); it calls `closure` for
+# the loss and the gradient as often as it likes.)
 
 
 # %%
@@ -581,15 +617,15 @@ for seed, (place, copied) in itertools.product(range(5), enumerate(dial)):
 
 excess = losses["HMM"] - losses["CRF"]  # (seeds, dial)
 figure, ax = plt.subplots(figsize=(5, 2.8))
-ax.plot(dial, excess.T, color=figures.COLOURS["grey"], lw=0.8)
-ax.plot(dial, excess.mean(0), "o-", color=figures.COLOURS["vermilion"])
-ax.set(xlabel="share of copied views ρ", ylabel="excess of −log p(y | x)")
+ax.plot(dial, excess.T, color=COLOURS["grey"], lw=0.8)
+ax.plot(dial, excess.mean(0), "o-", color=COLOURS["vermilion"])
+ax.set(xlabel="share of copied views ρ", ylabel="excess loss per character")
 plt.show()
 
 # %%
 for place in (0, -1):
     low, high = (approx(f(excess[:, place]), -0.05, 0.5) for f in (np.min, np.max))
-    print(f"ρ = {dial[place]:.0f}: the HMM loses {low} to {high} more than the CRF")
+    print(f"ρ = {dial[place]:.0f}: loss of the HMM − loss of the CRF: {low} to {high}")
 assert np.abs(excess[:, 0]).max() < 0.02 < excess[:, -1].min()
 
 # %% [markdown]
@@ -601,22 +637,26 @@ assert np.abs(excess[:, 0]).max() < 0.02 < excess[:, -1].min()
 # ## What it looks at
 #
 # The other freedom is larger. $e_t$ may be any function of the whole text: the
-# characters to the left and right, a dictionary, the output of a network. In an HMM that
-# would not even be a formula, for {eq}`eq-hmm` must generate what it looks at. In a CRF
-# the text is on the given side of the bar, and nobody asks where it came from. That is
-# the independence assumption, gone.
+# characters to the left and right, a dictionary, the output of a network. An HMM could
+# not use that, for it has to generate what it looks at. In a CRF the text is on the given
+# side of the bar, and nobody asks where it came from. That is the independence
+# assumption, gone.
 #
 # And the Markov assumption? It looks as if it had gone with it, and the notes say so.
-# Write the conditional probability of one label given *all* labels before it: in
-# {eq}`eq-crf` the sum over what follows depends on the past through $y_{t-1}$ alone. So
+# Write the conditional probability of one label given *all* labels before it. In
+# {eq}`eq-crf` the factors before $t$ are the same for every $y_t$ and cancel, and the sum
+# over everything that follows, call it $\beta_t(y_t)$, knows of the past only $y_t$:
 #
 # $$
-# p(y_t \mid y_1, \dots, y_{t-1}, x) = p(y_t \mid y_{t-1}, x) ,
+# p(y_t \mid y_1, \dots, y_{t-1}, x) \propto e^{T_{y_{t-1} y_t} + e_t(y_t)}\,
+# \beta_t(y_t), \quad\text{hence}\quad = p(y_t \mid y_{t-1}, x) ,
 # $$ (eq-still-markov)
 #
-# first-order Markov, given the text, whatever network computes $e_t$. We enumerate all
-# labellings of five characters; and to see that the measure can tell, we do the same for
-# scores on triples of labels, which are no linear chain.
+# first-order Markov, given the text, whatever network computes $e_t$. We list all $3^5$
+# labellings of five characters in an array with five axes, and sum axes away to get
+# $p(y_1 \dots y_t)$ and $p(y_{t-1}, y_t)$. The network is an LSTM, a layer that carries a
+# memory along the text, here one from each end. To see that the measure can tell, we do
+# the same for scores on triples of labels, which are no linear chain.
 
 # %%
 torch.manual_seed(0)
@@ -655,30 +695,34 @@ of_triples = memory(lambda y: sum(triples[y[t - 2 : t + 1]] for t in range(2, L)
 changed = text.clone()
 changed[0, 0] += 1  # another first character
 with torch.no_grad():
-    moved = 4 * to_scores(reader(changed)[0])[0].numpy()
-hmm_scores = jieba_hmm.emissions[:, hmm.characters("南京市长江")].T
-hmm_moved = jieba_hmm.emissions[:, hmm.characters("北京市长江")].T
+    crf_before, crf_after = (4 * to_scores(reader(x)[0])[0, 3] for x in (text, changed))
+lines_of_hmm = (
+    jieba_hmm.emissions[:, hmm.characters(c + "京市长江")].T for c in "南北"
+)
+hmm_before, hmm_after = (scores[3] for scores in lines_of_hmm)
 settle(
     "crf-vs-hmm",
-    apart(moved[3], e[3], 1e-3),
-    same(hmm_moved[3], hmm_scores[3]),
+    apart(crf_before, crf_after, 1e-3),
+    same(hmm_before, hmm_after),
     below(linear_chain, 1e-12),
     above(of_triples, 0.01),
-    note="observation independence is gone, the Markov assumption on labels is not",
+    note="scores of the fourth label, before and after the first character changes",
 )
 
 # %% [markdown]
-# A sentence in which the second mention of a name should get the label of the first is
-# beyond a linear chain, unless $e_t$ finds that out from the text. What a modern tagger
-# does is to let the network look everywhere, and the chain look one step back.
+# Two mentions of a name that should get the same label, whichever it is, are beyond a
+# linear chain, unless $e_t$ finds the label out from the text. What a modern tagger does
+# is to let the network look everywhere, and the chain look one step back.
 #
 # ## Where people go wrong
 #
 # **A softmax at each step.** Why divide by a sum over all labellings? One could let each
-# step choose with a softmax of its own, $p(y_t \mid y_{t-1}, x)$, and multiply: it was
-# done before the CRF, as the maximum-entropy Markov model. It is as easy to train as a
-# classifier, and it has a hole, *label bias* (标注偏置): a state with only one successor
-# must give it all its probability, whatever the text says there.
+# step choose with a softmax of its own, $p(y_t \mid y_{t-1}, x_t)$, and multiply: it was
+# done before the CRF, as the *maximum-entropy Markov model* (最大熵马尔可夫模型). Did we not
+# just say that the field itself is such a product? It is, but its factors contain
+# $\beta_t$, the sum over everything that follows. The stepwise model's factors are made
+# before what follows is looked at, and that has a price, *label bias* (标注偏置): a state
+# with only one successor must give it all its probability, whatever the text says there.
 #
 # 行 is read xíng (to walk) or háng (a trade). Say that xíng is the more frequent, and
 # that this small model knows one continuation of each: 行走 xíng zǒu and 行长 háng
@@ -702,14 +746,14 @@ for loud in (0, 1, 3):
 
 # %% [markdown]
 # The stepwise model does not hear the second character at all. The field does, because
-# it divides once, at the end. A language model that writes token by token is also a
-# stepwise model; it can afford to be, since its network remembers more than one label.
+# it divides once, at the end. A language model that writes token by token is stepwise
+# too; but it writes, and there is no later text that it would have to hear.
 #
 # ## Exercises
 #
-# **1. Warm-up.** A word has begun with B. Under jieba's transitions (0.60 from B to E,
-# 0.28 from M to M, as `jieba_hmm.transitions` has them), how likely is it to have
-# exactly $n$ characters? Write `word_length(n)` for $n \ge 2$.
+# **1. Warm-up.** A word has begun with B. Under jieba's transitions, how likely is it to
+# have exactly $n$ characters? Write `word_length(n)` for $n \ge 2$. The numbers are in
+# `jieba_hmm.transitions`, as logarithms, rows from and columns to, in the order B E M S.
 
 # %%
 word_length = ...  # def word_length(n): …
@@ -750,9 +794,9 @@ check.unnoticed(unnoticed)
 # disguise, with the $K^2$ pairs (previous state, state) as states. Write
 # `as_pairs(start, steps, emissions)`: start (K, K) the log probability of the first
 # *two* states, steps (K, K, K), emissions (K, V); it returns an `hmm.HMM` over the pairs
-# for the symbols *from the second on*, pair $(i, j)$ being state $iK + j$. (The first
-# symbol's emission is a matter of the check: it adds it to the start.) What does the
-# longer memory cost?
+# for the symbols *from the second on*, pair $(i, j)$ being state $iK + j$, with zeros
+# (K²) as `end`. Leave the first symbol's emission out; the check adds it to the start.
+# What does the longer memory cost?
 
 # %%
 as_pairs = ...  # def as_pairs(start, steps, emissions): …

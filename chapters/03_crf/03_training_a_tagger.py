@@ -49,7 +49,7 @@ from utils.lab import (
     settle,
     show,
 )
-from utils.lab.figures import plt
+from utils.lab.figures import COLOURS, plt
 
 # %% [markdown]
 # ## What the notes say
@@ -107,7 +107,7 @@ asked = [
 ]
 new = np.mean([entity not in known for entity in asked])
 print(f"entities of the test sentences that training never saw: {new:.2f}")
-for s in train[:2]:
+for s in (train[1], train[11]):
     print(*(f"{c}/{tag}" if tag != "O" else c for c, tag in zip(*s, strict=True)))
 
 # %% [markdown]
@@ -141,12 +141,12 @@ print(tagging.f1(tagging.span_counts(gold, nothing)))
 # %%
 for names in tagging.features(list("去北京"))[1:2]:
     print(names)
-print(tagging.looked_up(list("去北京看花")))
-show(tagging.features, tagging.FeatureTagger, tagging.minimise)
+show(tagging.features, tagging.FeatureTagger)
 
 # %% [markdown]
-# **A network**, an LSTM that reads in both directions (双向 LSTM), with a softmax at
-# each character or with a CRF over the line. They differ in one line of `loss`:
+# **A network**, two LSTMs, layers that carry a memory along the text, one from each end
+# (双向 LSTM), with a softmax at each character or with a CRF over the line. The two
+# differ in one line of `loss`:
 
 # %%
 show(tagging.Tagger.loss, tagging.NeuralTagger)
@@ -154,7 +154,7 @@ show(tagging.Tagger.loss, tagging.NeuralTagger)
 # %% [markdown]
 # ## Equal to the library
 #
-# CRFsuite {cite}`crfsuite` is the classic's classic, in C++. The same features, the same
+# CRFsuite {cite}`crfsuite` is the classic program, in C++. The same features, the same
 # penalty $0.1 \lVert w \rVert^2$: one valley, so both must end in the same place. We put
 # its weights into our model and ask for the loss.
 
@@ -198,11 +198,13 @@ print(f"{len(row)} features, {len(classic.tags)} tags: losses equal to within 0.
 #
 # One seed, here and now, trained on all sentences. The feature CRF we have already;
 # a second one may look into jieba's dictionary as well: the part of speech of the word
-# that a character stands in, and of its neighbours' words. The last line takes the
+# that a character stands in (ns is the name of a place, v a verb), its place in that
+# word, and the same for its neighbours. The last line takes the
 # softmax network as it is and decodes it along the best *legal* path, with a chain of
 # zeros and −10,000.
 
 # %%
+print(tagging.looked_up(list("去北京看花")))
 trained = {"HMM": tagging.HMMTagger(train), "features, CRF": classic}
 for name in ("features and dictionary, CRF", "network, CRF", "network, softmax"):
     torch.manual_seed(0)
@@ -292,25 +294,26 @@ for better, worse in [
 # %% [markdown]
 # Read it row by row.
 #
-# - **The chain helps**, on every seed, and most where the emissions are weakest, on
-#   plain features. A softmax decides each character by itself, and its output is full of
-#   steps that cannot be. The feature CRF takes none, though nobody forbade them: it
-#   learnt that they do not occur.
+# - **The chain helps**, on every seed. A softmax decides each character by itself, and
+#   its output is full of steps that cannot be. The feature CRF takes none, though nobody
+#   forbade them: it learnt that they do not occur. The network's CRF takes two with all
+#   sentences, and fifty with 80: not forbidden, and not yet learnt.
 # - **Legality is not all of it.** Forbidding illegal steps at the end, without any
 #   training, brings a part of the gain for nothing: with few sentences the larger part,
 #   with all the smaller. The rest comes from *training* through the chain.
 # - **What it looks at matters as much as how it decides.** With 80 sentences the
-#   dictionary, five more features a character, brings three times what the chain brings.
-#   Page 1 said that the freedom to look at anything is the CRF's larger freedom; here is
-#   its price tag.
-# - **Few sentences.** With 80 the HMM, which only counts, is level with everything that
-#   was trained and has no dictionary. With all it falls behind.
+#   dictionary, five more features a character, brings three times what the chain brings;
+#   with all, a little less than the chain. Page 1 said that the freedom to look at
+#   anything is the CRF's larger freedom; here is its price tag.
+# - **Few sentences.** With 80 the HMM, which only counts, is level with the best that
+#   have no dictionary, and ahead of both plain softmaxes. With all it is behind every
+#   CRF that was given its own learning rate.
 # - One row looks like a mistake: a network with a CRF that does no better than a
 #   softmax, illegal steps included. It is the CRF which people report to be useless. We
 #   come to it last.
 #
-# All this on one small corpus. On large ones, under a large pretrained network, the gain
-# from a chain is smaller, because the network has seen its neighbours' labels coming.
+# All this on one small corpus, and with small models. How much a chain adds to a large
+# pretrained network on a large corpus cannot be read off here.
 #
 # ## Finding the bottom of the valley
 #
@@ -336,13 +339,18 @@ for better, worse in [
 # B\, y = s ,
 # $$ (eq-secant)
 #
-# the *secant equation* (割线方程). The BFGS update is the smallest change of $B$, in a
+# the *secant equation* (割线方程). (In this section $s$ and $y$ are a step and a change of
+# slope, as in every book on optimisation, not a score and a path.) The BFGS update is the smallest change of $B$, in a
 # suitable norm, that makes it true and keeps $B$ symmetric {cite}`nocedal2006`:
 #
 # $$
 # B \leftarrow (I - \rho\, s y^\top)\, B\, (I - \rho\, y s^\top) + \rho\, s s^\top,
 # \qquad \rho = 1 / y^\top s .
 # $$ (eq-bfgs)
+#
+# How far to go along $-Bg$ is a question of its own. On a parabola two slopes tell where
+# the bottom is, here and one step ahead, so we spend one more gradient on the exact
+# length. (A general objective needs a proper line search, as in torch's L-BFGS.)
 
 
 # %%
@@ -373,24 +381,25 @@ descent = [first]
 for _ in range(40):
     descent.append(descent[-1] - 2 / 21 * valley @ descent[-1])
 paths = {
-    "gradient descent": np.array(descent),
-    "BFGS": bfgs(lambda x: valley @ x, first, 2)[0],
-    "Newton": np.array([first, [0, 0]]),
+    "gradient descent": (np.array(descent), "vermilion", 1.0),
+    "Newton": (np.array([first, [0, 0]]), "green", 2.2),
+    "BFGS": (bfgs(lambda x: valley @ x, first, 2)[0], "blue", 2.2),
 }
-grid = np.stack(np.meshgrid(np.linspace(-3.6, 1.6, 120), np.linspace(-2.2, 1.4, 90)))
+grid = np.stack(np.meshgrid(np.linspace(-3.6, 1.6, 120), np.linspace(-2.9, 1.2, 90)))
 height = 0.5 * np.einsum("iab,ij,jab->ab", grid, valley, grid)
-figure, ax = plt.subplots(figsize=(6.4, 3.6))
-ax.contour(*grid, height, levels=np.geomspace(0.05, 60, 12), colors="#cccccc")
-for (name, path), colour in zip(
-    paths.items(), ("vermilion", "blue", "green"), strict=True
-):
-    ax.plot(*path.T, "o-", ms=3, lw=1.2, color=figures.COLOURS[colour], label=name)
+figure, ax = plt.subplots(figsize=(6.4, 4.4))
+ax.contour(*grid, height, levels=np.geomspace(0.05, 90, 13), colors="#cccccc")
+for name, (path, colour, width) in paths.items():
+    ax.plot(*path.T, "o-", ms=3, lw=width, color=COLOURS[colour], label=name)
+ax.text(*first, "start ", ha="right", va="bottom")
+ax.text(0.08, 0.0, "bottom", va="center")
 ax.set(aspect="equal")
 ax.legend(loc="lower left", fontsize=8)
 plt.show()
 
 # %% [markdown]
-# Now twenty dimensions and a valley ten thousand times as long as it is wide. We count
+# Now twenty dimensions and a valley whose steepest wall is ten thousand times as sharply
+# curved as its floor. We count
 # gradients, and look at what is left of the notes' sentence: is a second derivative ever
 # formed? torch's `LBFGS` gets its gradients from a closure of ours, which can see
 # whether they carry a graph. Without one they cannot be differentiated again.
@@ -443,8 +452,8 @@ settle(
 )
 
 # %% [markdown]
-# The estimate has found the inverse Hessian, all 400 numbers of it, without anybody
-# having computed one of them. That is where the speed comes from: the notes are right
+# The estimate has found the inverse Hessian, all 400 numbers of it, without a second
+# derivative having been computed. That is where the speed comes from: the notes are right
 # about the curvature and wrong about how it is obtained. **L-BFGS** keeps not even $B$,
 # only the last $m$ pairs $(s, y)$, from which $-Bg$ can be computed: $2mn$ numbers in
 # place of $n^2$.
@@ -458,10 +467,11 @@ print(f"L-BFGS with ten pairs {8 * 2 * 10 * n / 1e9:.2f} GB")
 # ## L-BFGS or Adam?
 #
 # On the feature CRF, with 80 sentences so that it takes seconds. All methods start at
-# the same random weights and see all sentences at every evaluation. Adam needs a
-# learning rate; L-BFGS finds its own step.
+# random weights and see all sentences at every evaluation. Adam needs a learning rate;
+# L-BFGS finds its own step.
 
 # %%
+show(tagging.minimise)
 few, c2 = train[:80], 0.5
 
 
@@ -508,20 +518,19 @@ arrived = {
 for name, n in arrived.items():
     print(f"{name:16}", "not in 200" if n is None else approx(n, 20, 200))
 
-# %% mystnb={"figure": {"caption": "The same convex objective: distance from the bottom against evaluations of loss and gradient. L-BFGS from two starts, Adam from the first with three learning rates.", "name": "fig-lbfgs-adam"}, "image": {"alt": "Logarithmic curves. Both L-BFGS curves fall steeply to the bottom within about a hundred evaluations; Adam at rate 0.3 comes near in a similar number, at 0.1 it needs longer, at 0.01 it stays far above."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The same convex objective: distance from the bottom against evaluations of loss and gradient. L-BFGS from two starts, Adam from the first with three learning rates.", "name": "fig-lbfgs-adam"}, "image": {"alt": "Logarithmic curves. Both L-BFGS curves fall steeply to the bottom within a hundred evaluations; Adam at rate 0.3 needs more than twice as many, at 0.1 and 0.01 it stays far above."}} tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(6.4, 3.2))
-shades = iter(plt.cm.autumn(np.linspace(0, 0.7, 3)))
+styles = iter(["C0-", "C0--", "C3:", "C3--", "C3-"])
 for name, curve in curves.items():
-    colour = "C0" if name.startswith("L-BFGS") else next(shades)
-    ax.semilogy(np.array(curve) - bottom + 1e-8, label=name, color=colour)
+    ax.semilogy(np.array(curve) - bottom + 1e-8, next(styles), label=name)
 ax.set(xlabel="evaluations", ylabel="loss − bottom", ylim=(1e-6, None), xlim=(0, 200))
 ax.legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
 # Two starts, one bottom: the problem is convex. L-BFGS gets there without being told
-# anything; Adam with a well chosen rate takes twice as long, and with the two smaller
-# rates it does not arrive. Here, with all data in every
+# anything; Adam with a well chosen rate takes more than twice as long, and with the two
+# smaller rates it does not arrive. Here, with all data in every
 # evaluation and one valley, the notes' choice is the right one, and CRFsuite's default.
 #
 # With a network in front, both conditions go. The objective is not convex any more,
@@ -645,7 +654,7 @@ print(f", {approx(strict, 0.2, 0.9)} in strict mode")
 # ## Exercises
 #
 # **1. Warm-up.** How many entities are in these tags, read strictly: B-PER B-PER I-PER O
-# I-LOC B-ORG I-LOC I-ORG? Give the set of (type, first, behind the last).
+# I-LOC B-ORG I-LOC I-ORG? Give the set of (type, first, one past the last).
 
 # %%
 entities = ...  # {("PER", 0, 1), …}
@@ -658,7 +667,8 @@ check.entities(entities)
 # %% [markdown]
 # **2. Steps needed.** Write `steps_needed(move, rate, warmup)`: how many steps of Adam,
 # each of size `rate` at most, must a parameter take to move by `move`, if the rate grows
-# linearly, `rate · step / warmup`, over the first `warmup` steps? Count steps from 1.
+# linearly, `rate · step / warmup`, over the first `warmup` steps (there may be none)?
+# Count steps from 1.
 
 # %%
 steps_needed = ...  # def steps_needed(move, rate, warmup): …
@@ -668,7 +678,7 @@ check.steps_needed(steps_needed)
 # %% tags=["hide-cell"]
 def steps_needed(move, rate, warmup):
     gone, step = 0.0, 0
-    while gone < move - 1e-12:
+    while gone < move:
         step += 1
         gone += rate * min(1, step / max(warmup, 1))
     return step
@@ -717,7 +727,7 @@ check.look(look)
 #
 # A tagger is scored by whole spans. Trained through the chain, a CRF beats a softmax on
 # every seed here, and only part of the gain is legality; what the features look at
-# brings more than either. A linear CRF is convex and a quasi-Newton method finds its one
+# brings as much again. A linear CRF is convex and a quasi-Newton method finds its one
 # bottom without a learning rate, by estimating curvature from differences of gradients,
 # never from second derivatives. With a network the valley is gone, and AdamW on batches
 # does the work; then the CRF needs a learning rate of its own, or it stays random.
