@@ -101,23 +101,25 @@ for row in weights:
 # key's place minus the query's, negative for what came before. The notes refer to a "B
 # in the figure below", and the figure is lost. Here it is again, or one like it.
 
-# %% mystnb={"figure": {"caption": "A relative bias B for six tokens. Left: the eleven numbers b, one for each offset. Right: the matrix that they fill, its offsets written in the cells. It is striped, because every diagonal holds one number.", "name": "fig-toeplitz"}, "image": {"alt": "Left, eleven bars for the offsets from minus five to five. Right, a six by six matrix in which all cells of a diagonal have the same colour and the same offset written in them."}}
+# %%
 L = 6
 where = torch.arange(L)
-bars = np.random.default_rng(3).normal(size=2 * L - 1)
+b = np.random.default_rng(3).normal(size=2 * L - 1)  # b[0] belongs to offset 1 − L
 offsets = positions.offsets(where)  # (L, L), j − i
-B = torch.tensor(bars)[offsets + L - 1]
+B = torch.tensor(b)[offsets + L - 1]
+figures.digest("B", B)
 
+# %% mystnb={"figure": {"caption": "A relative bias B for six tokens. Left: the eleven numbers b, one for each offset. Right: the matrix that they fill, in the same colours, its offsets written in the cells. It is striped, because every diagonal holds one number.", "name": "fig-toeplitz"}, "image": {"alt": "Left, eleven bars for the offsets from minus five to five, coloured by their height. Right, a six by six matrix in which all cells of a diagonal have the colour of one bar and the same offset written in them."}} tags=["hide-input"]
 figure, (left, right) = figures.panels(2, height=2.7)
-left.bar(range(1 - L, L), bars, color=COLOURS["blue"])
+image = figures.heat(right, B, cmap="RdBu")
+image.set_clim(-3.5, 3.5)
+left.bar(range(1 - L, L), b, color=image.cmap(image.norm(b)), edgecolor="#555555")
 left.set(xlabel="offset j − i", ylabel="b")
-figures.heat(right, B, fmt="", cmap="RdBu")
 for i, j in np.ndindex(L, L):
-    ink = "white" if abs(B[i, j]) > 1.2 else "black"
+    ink = "white" if abs(B[i, j]) > 2 else "black"
     right.text(j, i, int(offsets[i, j]), ha="center", va="center", size=8, color=ink)
 right.set(xlabel="key j", ylabel="query i", aspect="equal")
 plt.show()
-figures.digest("B", B)
 
 # %% [markdown]
 # Such a striped matrix has a name, *Toeplitz* (托普利茨矩阵), and it is cheap: $2L - 1$
@@ -222,7 +224,7 @@ print(f"products to pick from: {length * (2 * clip + 1):,} for each head")
 # %%
 show(positions.t5_bucket)
 
-# %% mystnb={"figure": {"caption": "The bucket of each offset in T5's encoder: 32 buckets, half of them for each side, with max_distance = 128. Eight distances have a bucket to themselves; from 91 on, all share the last one.", "name": "fig-buckets"}, "image": {"alt": "Staircase of bucket numbers against the offset from minus 150 to 150. Steps are single near zero and get wider outwards; left offsets use buckets 0 to 15, right offsets 17 to 31."}}
+# %% mystnb={"figure": {"caption": "The bucket of each offset in T5's encoder: 32 buckets, half of them for each side, with max_distance = 128. Eight distances have a bucket to themselves; from 91 on, all share the last one.", "name": "fig-buckets"}, "image": {"alt": "Staircase of bucket numbers against the offset from minus 150 to 150. Steps are single near zero and get wider outwards; left offsets use buckets 0 to 15, right offsets 17 to 31."}} tags=["hide-input"]
 offset = torch.arange(-150, 151)
 bucket = positions.t5_bucket(offset)
 figure, ax = plt.subplots(figsize=(6.4, 2.6))
@@ -263,7 +265,7 @@ print(lengths.spell(ids[0]))
 # A model of two layers with T5's bias was trained on such texts, from a table of zeros,
 # eight times. The record keeps the tables.
 
-# %% mystnb={"figure": {"caption": "What eight small models learnt to add for each bucket: one line for each model and head, from the record. The token to be predicted follows the last one seen, so \u201cthree places before it\u201d is two back from the query. There all 32 heads put their peak.", "name": "fig-learnt-bias"}, "image": {"alt": "32 lines of bias against bucket 0 to 15. All are between minus one and one half, flat, except for one sharp peak at bucket two that all share."}}
+# %% mystnb={"figure": {"caption": "What eight small models learnt to add for each bucket: one line for each model and head, from the record. The token to be predicted follows the last one seen, so \u201cthree places before it\u201d is two back from the query. There all 32 heads put their peak.", "name": "fig-learnt-bias"}, "image": {"alt": "32 lines of bias against bucket 0 to 15. All run between zero and minus two, except for one sharp peak at bucket two, up to more than two, that all share."}} tags=["hide-input"]
 tables = np.array(records.read("positions_extrapolation")["samples"]["T5"]["table"])
 figure, ax = plt.subplots(figsize=(6.4, 2.6))
 for table in tables:  # (16, 4)
@@ -288,7 +290,7 @@ print(int((tables.argmax(1) == 2).sum()), "of", tables.shape[0] * tables.shape[2
 # %%
 show(positions.alibi_slopes)
 
-# %% mystnb={"figure": {"caption": "ALiBi. Left: the bias against the distance, one line for each of 8 heads. Right: the slopes of 8 heads, a straight line on a logarithmic axis, and of 12: the same eight, then four more from half-way between the first ones.", "name": "fig-alibi"}, "image": {"alt": "Left, eight straight lines falling from zero, the steepest quickly out of the picture. Right, dots: eight slopes falling from one half to 2 to the minus 8; for twelve heads four more dots follow, which start again above the first."}}
+# %% mystnb={"figure": {"caption": "ALiBi. Left: the bias against the distance, one line for each of 8 heads. Right: the slopes of 8 heads, a straight line on a logarithmic axis, and of 12: the same eight, then four more from half-way between the first ones.", "name": "fig-alibi"}, "image": {"alt": "Left, eight straight lines falling from zero, the steepest quickly out of the picture. Right, dots: eight slopes falling from one half to 2 to the minus 8; for twelve heads four more dots follow, which start again above the first."}} tags=["hide-input"]
 figure, (left, right) = figures.panels(2)
 for slope in positions.alibi_slopes(8):
     left.plot(-slope * torch.arange(64), color=COLOURS["blue"], lw=1)
@@ -297,9 +299,9 @@ for heads, mark in {12: "s", 8: "o"}.items():
     slopes = positions.alibi_slopes(heads)
     right.semilogy(range(1, heads + 1), slopes, mark, base=2, label=f"{heads} heads")
 right.set(xlabel="head", ylabel="slope")
+right.set_xticks([1, 4, 8, 12])
 right.legend()
 plt.show()
-figures.digest("slopes of 12 heads", positions.alibi_slopes(12))
 
 # %% [markdown]
 # BLOOM {cite}`bloom2022` was trained with it. Look for the stripes in its code, and you
@@ -491,15 +493,16 @@ def how_it_takes_places(family, options):
 with warnings.catch_warnings(), torch.inference_mode():
     warnings.simplefilter("ignore")
     habits = {name: how_it_takes_places(*recipe) for name, recipe in recipes.items()}
-for name, (takes, shift, double) in habits.items():
-    print(f"{name:18} takes places: {takes!s:5}  shift: {shift!s:5}  doubled: {double}")
+word = {True: "yes", False: "no", None: "–"}
+print(f"{'':18} takes places   sees a shift   sees them doubled")
+for name, answer in habits.items():
+    print(f"{name:18}", "   ".join(f"{word[a]:12}" for a in answer).rstrip())
 
 # %% [markdown]
 # Three models see a shift: the absolute ones. Three take no places at all: theirs are
 # in a bias. And six take places and do not care where they begin, only how they are
 # spaced. Those are the rotary ones, and after 2022 there is only one exception in the
-# list, MPT, which has ALiBi. (SmolLM3 has a peculiarity that the next section but one
-# explains.)
+# list, MPT, which has ALiBi.
 
 # %%
 turned_q = rope.turn(q, where)
@@ -517,7 +520,7 @@ settle(
 )
 
 # %% [markdown]
-# So the list of three was complete in 2020. It lacks what most models have now; it
+# So the list of three was a fair one in 2020. It lacks what most models have now; it
 # lacks *no encoding at all*, which [blind to order](01_blind_to_order) has shown to
 # work behind a causal mask; and it lacks the tricks that stretch an encoding beyond its
 # training, the subject of the [next page](04_beyond_the_trained_length). The two ends
@@ -552,7 +555,7 @@ print("one is the other, reordered: within 1e-12,", bool((a - b).abs().max() < 1
 # every test of this page still passes: scores depend on the difference only, lengths
 # are kept, a fresh model trains as well as ever. Only a *trained* model knows the
 # difference, since its weights have got used to which features turn fast and which turn
-# slowly. We train one on the little language, five seconds, and read it with both.
+# slowly. We train one on the little language and read it with both.
 
 # %%
 reader = lengths.trained("RoPE", seed=0)
@@ -589,10 +592,10 @@ for kind in ("rule", "recall"):
 print("reordered weights give back the first line, within 1e-3")
 
 # %% [markdown]
-# No error, no warning, right shapes, and fluent nonsense. People find this out with
-# converted checkpoints: the text begins well and falls apart. The check that catches it
-# is the one above: compare a converted *layer*, on positions other than 0 (at 0 nothing
-# turns, and both are equal), with the original.
+# No error, no warning, right shapes, and nonsense. People find this out with converted
+# checkpoints, whose text falls apart after some tokens {cite}`llama2c2023pairing`. The
+# check that catches it is the one above: compare a converted *layer*, on positions
+# other than 0 (at 0 nothing turns, and both are equal), with the original.
 #
 # ## Does attention decay with distance?
 #
@@ -603,7 +606,7 @@ print("reordered weights give back the first line, within 1e-3")
 # turning one of them changes nothing at all: a random direction turned is a random
 # direction.
 
-# %% mystnb={"figure": {"caption": "RoPE\u2019s score against the distance, divided by its value at distance 0 (d = 128, base 10,000). Blue: query and key alike, on average. Grey band: independent query and key, mean and one standard deviation, in units of the same value; it is as wide at distance 1,000 as at 0. Orange: a query made to look two back.", "name": "fig-decay"}, "image": {"alt": "Three curves over distances 0 to 1000 on a stretched axis. The blue one falls with wiggles from 1 to about 0.16. The grey band has constant width around zero. The orange one has its peak of 1 at distance 2 and falls on both sides."}}
+# %%
 omega, distance = positions.frequencies(128), torch.arange(0, 1001)
 alike = (distance[:, None] * omega).cos().mean(-1)
 pointing = ((distance[:, None] - 2) * omega).cos().mean(-1)
@@ -612,6 +615,7 @@ turned = positions.rotate(q.expand(-1, 21, -1), distance[::50, None] * omega)
 independent = (turned * k).sum(-1) / 128  # (1500, 21)
 spread = independent.std(0)
 
+# %% mystnb={"figure": {"caption": "RoPE\u2019s score against the distance, divided by its value at distance 0 (d = 128, base 10,000). Blue: query and key alike, on average. Grey band: independent query and key, mean and one standard deviation, in units of the same value; it is as wide at distance 1,000 as at 0. Orange: a query made to look two back.", "name": "fig-decay"}, "image": {"alt": "Three curves over distances 0 to 1000 on a stretched axis. The blue one falls with wiggles from 1 to about 0.16. The grey band has constant width around zero. The orange one has its peak of 1 at distance 2 and falls on both sides."}} tags=["hide-input"]
 figure, ax = plt.subplots()
 ax.fill_between(distance[::50], -spread, spread, color=COLOURS["grey"], alpha=0.3)
 ax.plot(distance[::50], independent.mean(0), color=COLOURS["grey"], label="independent")
@@ -645,12 +649,10 @@ print("turned by two: the peak stands at distance", int(pointing.argmax()))
 # %%
 for base in (10_000, 500_000):
     wavelength = 2 * math.pi / positions.frequencies(128, base)
-    print(
-        f"base {base:7,}: wavelengths {wavelength[0]:.2f} to {wavelength[-1]:,.0f};",
-        end=" ",
-    )
-    complete = {L: int((wavelength <= L).sum()) for L in (2048, 4096, 8192)}
-    print("pairs that complete a turn within", complete, "of 64")
+    print(f"base {base:7,}: wavelengths {wavelength[0]:.2f} to {wavelength[-1]:,.0f}")
+    for L in (2048, 4096, 8192):
+        count = int((wavelength <= L).sum())
+        print(f"{count:14} of 64 pairs complete a turn within {L:,} places")
 
 # %% [markdown]
 # Some pairs never complete a turn in the texts that a model is trained on. LLaMA 3

@@ -85,12 +85,13 @@ for i, w in enumerate(omega.tolist()):
     print(f"pair {i}: one turn in {2 * math.pi / w:8,.1f} places,", end=" ")
     print(f"{TRAINED * w / (2 * math.pi):6.3f} turns in {TRAINED}")
 
-# %% mystnb={"figure": {"caption": "The eight clocks of a head with 16 features. Blue: the angles between query and key that occur within 32 places; orange: those that are new within 256. The two fast pairs have seen everything. The slow ones meet new angles.", "name": "fig-seen"}, "image": {"alt": "Eight circles. The first two are blue all around. The third is blue for about a third and orange for the rest; the others have ever smaller blue arcs, followed by orange arcs eight times as long."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The eight clocks of a head with 16 features. Blue: the angles between query and key that occur within 32 places; orange: those that are new within 256. The two fast pairs have seen everything. The slow ones meet new angles.", "name": "fig-seen"}, "image": {"alt": "Eight circles. The first two are blue all around. The third is half blue and half orange; the others have ever smaller blue arcs, followed by orange arcs up to seven times as long."}} tags=["hide-input"]
 figure, axes = figures.panels(8, height=1.2)
 for i, ax in enumerate(axes):
     for reach, colour, width in [(255, "orange", 3), (31, "blue", 6)]:
         arc = np.linspace(0, min(reach * omega[i].item(), 2 * math.pi), 100)
         ax.plot(np.cos(arc), np.sin(arc), color=COLOURS[colour], lw=width)
+    ax.plot(1, 0, "o", color=COLOURS["blue"], ms=4)
     ax.add_patch(plt.Circle((0, 0), 1, fill=False, color="#bbbbbb", lw=0.7))
     ax.set(aspect="equal", xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), title=f"pair {i}")
     ax.axis("off")
@@ -133,24 +134,25 @@ print(f"blind to places: {blind_rule:.3f} above the best; guessing: {blind_recal
 
 # %% mystnb={"figure": {"caption": "Loss above the best possible, by place in the text, for models trained on 32 tokens: medians of eight seeds, bands from least to greatest. Left: symbols, which need the token three places back. Right: answers, which need the start of the text. Dashed: a reader without places, and guessing.", "name": "fig-extrapolation"}, "image": {"alt": "Two panels with seven lines over four stretches of text. Left: Shaw stays at zero; T5 climbs to 0.8; ALiBi stays at one half; RoPE, learned and sinusoidal jump above the dashed line at 1.1. Right: Shaw stays near zero, NoPE and T5 rise to between 0.3 and 0.4; learned stays near 0.2; sinusoidal rises to one, ALiBi and RoPE to nearly two."}} tags=["hide-input"]
 record = records.read("positions_extrapolation")["samples"]
-stretch = list(lengths.BANDS)
+words = {"rule": "symbols", "recall": "answers"}
+hues = ["grey", "orange", "green", "purple", "sky", "blue", "vermilion"]
+hues = dict(zip(lengths.METHODS, hues, strict=True))
+hues |= {"RoPE, PI": "orange", "RoPE, NTK": "blue", "RoPE, YaRN": "green"}
 
 
-def draw(axes, names, blind=True):
-    """Medians and ranges of the recorded readers, rule on the left, recall right."""
-    marks = dict(zip(names, "osD^vP*", strict=False))
-    for ax, kind in zip(axes, ("rule", "recall"), strict=True):
-        for name in names:
-            runs = np.array(record[name][kind])  # (8, 4)
-            (line,) = ax.plot(np.median(runs, 0), marks[name] + "-", label=name)
-            ax.fill_between(range(4), *np.quantile(runs, [0, 1], 0), alpha=0.15)
-            line.set_markersize(5)
-        mark = blind_rule if kind == "rule" else blind_recall
-        ax.axhline(mark, color="k", ls="--", lw=1)
-        ax.set_xticks(range(4), [s.replace("–", "–\n") for s in stretch])
-        ax.set(
-            xlabel="place in the text", title={"rule": "symbols"}.get(kind, "answers")
-        )
+def draw(axes, names):
+    """Medians and ranges of recorded readers: symbols on the left, answers right."""
+    for ax, kind in zip(axes, words, strict=True):
+        for name, mark in zip(names, "osD^vP*", strict=False):
+            runs, colour = np.array(record[name][kind]), COLOURS[hues[name]]  # (8, 4)
+            ax.plot(np.median(runs, 0), mark + "-", ms=5, color=colour, label=name)
+            ax.fill_between(
+                range(4), runs.min(0), runs.max(0), color=colour, alpha=0.15
+            )
+        guess = blind_rule if kind == "rule" else blind_recall
+        ax.axhline(guess, color="k", ls="--", lw=1)
+        ax.set_xticks(range(4), [band.replace("–", "–\n") for band in lengths.BANDS])
+        ax.set(xlabel="place in the text", title=words[kind])
     axes[0].set_ylabel("loss above the best")
 
 
@@ -171,14 +173,10 @@ for kind, values in here.items():
     low, high = recorded.min(0), recorded.max(0)
     room = 0.05 + (high - low) / 2
     assert (values > low - room).all() and (values < high + room).all()
-    print(f"{kind:6} here:", *(approx(v, -0.1, 4) for v in values))
-    print(
-        "  recorded:",
-        *(
-            f"{approx(a, -0.1, 4)} to {approx(b, -0.1, 4)}"
-            for a, b in zip(low, high, strict=True)
-        ),
-    )
+    spans = zip(low, high, strict=True)
+    ranges = (f"{approx(a, -0.1, 4)} to {approx(b, -0.1, 4)}" for a, b in spans)
+    print(f"{words[kind]} here:", *(approx(v, -0.1, 4) for v in values))
+    print("   recorded:", ", ".join(ranges))
 
 # %% [markdown]
 # Read the left panel first, from the bottom up.
@@ -298,7 +296,7 @@ def looking_back(reader, L, texts=64):
 near, far = looking_back(reader, 32), looking_back(reader, 256)
 head = int(near[:, 2].argmax())  # the one that looks two back, for the next token
 
-# %% mystnb={"figure": {"caption": "A head that has learnt to look two back (three, from the token to come), with RoPE trained on 32 tokens. Left: at the end of 32 tokens. Right: at the end of 256, the trained distances in blue, the new ones in orange. Distances that did not exist in training have taken everything.", "name": "fig-company"}, "image": {"alt": "Left, bars of attention weight against distance with one tall bar at 2. Right, no bar at 2; small orange bars in broad humps at distances beyond 32 share the weight."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "A head that has learnt to look two back (three, from the token to come), with RoPE trained on 32 tokens. Left: at the end of 32 tokens. Right: at the end of 256, the trained distances in blue, the new ones in orange. Distances that did not exist in training have taken everything.", "name": "fig-company"}, "image": {"alt": "Left, bars of attention weight against distance with one tall bar at 2. Right, no bar at 2; a few thin orange bars, the tallest near distance 115, share the weight."}} tags=["hide-input"]
 figure, (left, right) = figures.panels(2)
 left.bar(range(32), near[head], color=COLOURS["blue"], width=1)
 right.bar(range(32), far[head, :32], color=COLOURS["blue"], width=1)
@@ -442,9 +440,9 @@ for how in ("plain", "PI", "NTK", "YaRN"):
     new = (reach > TRAINED * omega) & (TRAINED * omega < 2 * math.pi)
     found, most = lengths.excess(other), {"PI": (3, 0.6), "YaRN": (0.5, 0.6)}
     bounds = most.get(how, (3, 5))
-    print(f"{how:5} pairs with new angles: {int(new.sum())}", end="   ")
-    print("symbols:", *(approx(v, -0.1, bounds[0]) for v in found["rule"]), end="   ")
-    print("answers:", *(approx(v, -0.1, bounds[1]) for v in found["recall"]))
+    print(f"{how:5} symbols:", *(approx(v, -0.1, bounds[0]) for v in found["rule"]))
+    print("      answers:", *(approx(v, -0.1, bounds[1]) for v in found["recall"]))
+    print("      pairs with new angles:", int(new.sum()))
 
 # %% mystnb={"figure": {"caption": "The RoPE models of the record, trained on 32 tokens and stretched by 8 when they read, without training: medians and ranges of eight seeds. Interpolation saves what is far and ruins what is near, at any length. NTK-aware saves both, up to twice the length. YaRN saves both to the end, at a small price in the symbols.", "name": "fig-stretched"}, "image": {"alt": "Two panels with four lines over four stretches of text. Symbols: plain rises above 1.4 at once; interpolation is flat near 1.4; NTK is zero up to 64 and then rises to 1.4; YaRN is flat near 0.1. Answers: plain and NTK rise; interpolation and YaRN stay near 0.1."}} tags=["hide-input"]
 figure, axes = figures.panels(2, height=3.2)

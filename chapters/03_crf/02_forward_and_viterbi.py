@@ -36,7 +36,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from utils import crf
+from utils import crf, hmm
 from utils.exercises import crf as check
 from utils.lab import (
     above,
@@ -77,15 +77,23 @@ notes_say(
 # sentence is B I O and the name is B I I.
 #
 # A CRF gives every path a score. Scores add; by hand it is easier to multiply, so here
-# is $e^{\text{score}}$ of each part. Left, how well a tag suits a character, the
-# *{term}`emissions 发射分数 <emission score>`*; right, how well a tag (column) follows
-# another (row), the *{term}`transitions 转移矩阵 <transition matrix>`*:
+# is $e^{\text{score}}$ of each part, with the tags in the order O, B, I. First, how well
+# a tag suits a character, the *{term}`emissions 发射分数 <emission score>`*:
 #
-# | | O | B | I |   | from \ to | O | B | I |
-# |---|---|---|---|---|---|---|---|---|
-# | 王 | 2 | 6 | 1 |   | **O** | 2 | 1 | 1 |
-# | 明 | 1 | 1 | 3 |   | **B** | 1 | 1 | 4 |
-# | 来 | 5 | 1 | 2 |   | **I** | 1 | 1 | 2 |
+# | | O | B | I |
+# |---|---|---|---|
+# | 王 | 2 | 6 | 1 |
+# | 明 | 1 | 1 | 3 |
+# | 来 | 5 | 1 | 2 |
+#
+# And how well a tag (column) follows another (row), the *{term}`transitions 转移矩阵
+# <transition matrix>`*:
+#
+# | from | O | B | I |
+# |---|---|---|---|
+# | **O** | 2 | 1 | 1 |
+# | **B** | 1 | 1 | 4 |
+# | **I** | 1 | 1 | 2 |
 #
 # The *weight* of a path is the product of what it passes: B I O has
 # $6 \cdot 4 \cdot 3 \cdot 1 \cdot 5 = 360$. Here are all $3^3 = 27$ *paths* (路径):
@@ -120,7 +128,8 @@ print(f"{len(illegal)} paths let a name go on that never began: {share:.3f}")
 #
 # For $L$ characters and $K$ tags let $e_t(k)$ be the emission scores $(L, K)$,
 # $T_{ij}$ the transition scores $(K, K)$ from $i$ to $j$, and $a_k$, $b_k$ $(K)$
-# scores for starting and for ending with a tag, which were zero above. Then
+# scores for starting and for ending with a tag, which were zero above. Then, as in
+# {eq}`eq-crf`,
 #
 # $$
 # \begin{aligned}
@@ -142,7 +151,8 @@ print(f"{len(illegal)} paths let a name go on that never began: {share:.3f}")
 #
 # ## Numbers that vanish
 #
-# Multiply probabilities for 2,000 characters, ½ each:
+# Multiply probabilities for 2,000 characters, ½ each; then add two such products, which
+# should give $2 \cdot 2^{-2000} = 2^{-1999}$:
 
 # %%
 for dtype in (torch.float32, torch.float64):
@@ -157,8 +167,8 @@ print(round(torch.logsumexp(low, 0).item() / math.log(2), 3), "· log 2")
 
 # %% [markdown]
 # Therefore one computes with logarithms. Products become sums, and a sum becomes
-# *log-sum-exp*, the operation from page [learning](../00_tensors/03_learning), taken
-# with the largest term in front of the bracket:
+# *log-sum-exp*, taken with the largest term in front of the bracket, as the softmax of
+# [learning](../00_tensors/03_learning) was:
 #
 # $$
 # \log \sum_i e^{z_i} = m + \log \sum_i e^{z_i - m}, \qquad m = \max_i z_i .
@@ -305,9 +315,9 @@ print("three sequences of 6, 1 and 4 characters, together = one by one")
 # *minimises* it makes the true path less likely. Could one maximise it? Its slope is
 # $p$ times the slope of $\log p$. An untrained tagger of 20 characters and 9 tags gives
 # the truth about $9^{-20}$, and so small is the slope: gradient ascent would not leave
-# the spot. The logarithm has no such factor. We let emissions run downhill on all
-# three, for 王明来 with the truth B I O, where the ratio turned round would do, and for
-# 20 characters, where it does not.
+# the spot. The logarithm has no such factor. We let emissions run downhill on three
+# objectives, $p$ as the notes say, $-p$, and $-\log p$: for 王明来 with the truth B I O,
+# where $-p$ works too, and for 20 characters, where it does not move.
 
 
 # %%
@@ -355,7 +365,8 @@ settle(
 #
 # Where do emissions come from? From any network that looks at the text. BERT gives each
 # token a *hidden vector*, and a linear layer turns that into $K$ scores
-# {cite}`lample2016neural`. Neither is a distribution over the tags, and the notes'
+# {cite}`lample2016neural`. (Here it is MiniLM, the small English BERT of this course,
+# under a linear layer that nobody has trained; any would do.) Neither is a distribution over the tags, and the notes'
 # phrase invites a mistake: a softmax before the CRF. It seems harmless, so let us look.
 # Adding a number to all scores of a position multiplies all paths by the same factor
 # and changes nothing; so *log*-softmax, which subtracts a number, is harmless. Softmax
@@ -425,11 +436,34 @@ for L in range(1, 8):
 # (The last line counts the legal BIO paths of 1, 2, 3, … characters. You may have met
 # these numbers elsewhere: they are every second one of Fibonacci's.)
 #
-# To know the path and not only its score, one walks back from the end: which tag led
-# here? This is *{term}`Viterbi's algorithm 维特比算法 <Viterbi decoding>`*. Keep the $k$
-# best ways into each node instead of one, and the $k$ best paths come out.
+# To know the path and not only its score, note at every node which tag the best way came
+# from, and walk back from the end. This is *{term}`Viterbi's algorithm 维特比算法 <Viterbi
+# decoding>`*. 明 as I gets $\max(2 \cdot 1,\ 6 \cdot 4,\ 1 \cdot 2) \cdot 3 = 72$:
 
 # %%
+best, came_from = emit[0], []
+for t in (1, 2):
+    ways = best[:, None] * step  # from the row's tag to the column's
+    came_from.append(ways.argmax(0))
+    best = ways.max(0) * emit[t]
+    from_ = [tags[k] for k in came_from[-1]]
+    rows = zip(tags, best, from_, strict=True)
+    print(line[t], *(f"{k} {w} from {f};" for k, w, f in rows))
+back = [int(best.argmax())]
+for row in reversed(came_from):
+    back.append(int(row[back[-1]]))
+print("walked back:", " ← ".join(tags[k] for k in back))
+assert [tags[k] for k in back] == ["O", "I", "B"]
+
+# %% [markdown]
+# In logarithms, for one sequence, that is the function which cut Chinese into words on
+# [page 1](01_from_hmm_to_crf). The version for batches is folded. Keep the $k$ best ways
+# into each node instead of one, and the $k$ best paths come out.
+
+# %%
+show(hmm.viterbi)
+
+# %% tags=["hide-output"]
 show(crf.viterbi)
 
 # %%
@@ -488,7 +522,8 @@ print("one chain of 40, its best path:", approx(covered[0], 0.05, 0.2), end="; "
 print("the best 300 together:", approx(covered[-1], 0.7, 0.95))
 
 # %% [markdown]
-# The probability of being right everywhere falls geometrically with the length, while
+# At 40 characters the median is two per cent. The probability of being right everywhere
+# falls geometrically with the length, while
 # the path stays the best of all. It is the best in the way of the most common name in a
 # country. Whoever wants to know how far to trust a span must not ask for the
 # probability of the path.
@@ -496,18 +531,12 @@ print("the best 300 together:", approx(covered[-1], 0.7, 0.95))
 # ### Is the true path the best?
 #
 # The notes say that the true path has the highest score of all. It is the aim of
-# training, not a property of the model, and not always reachable. First, before
-# training: 1,000 random models with a random truth. Second, at the optimum: ten
-# annotators read 王明来了; six tag B I O O (Wang Ming has come), four B I I O (Wang
-# Minglai, and then a particle). Each of the four is a true path, too.
+# training, not a property of the model: a new model has never heard of the truth. And it
+# is not always reachable. Ten annotators read 王明来了; six tag B I O O (Wang Ming has
+# come), four B I I O (Wang Minglai, and then a particle). Each of the four is a true
+# path, too.
 
 # %%
-chooser, hits = np.random.default_rng(0), 0
-for seed in range(1000):
-    _, scores = every_path(*draw(L=4, K=3, seed=seed))
-    hits += int(scores.argmax()) == chooser.integers(81)
-print(f"random models: the truth is the best path in {hits} of 1000; 1000/81 = 12.3")
-
 A, B = torch.tensor([[1, 2, 0, 0]]), torch.tensor([[1, 2, 2, 0]])
 annotated = torch.cat([A.expand(6, 4), B.expand(4, 4)])
 torch.manual_seed(0)
@@ -524,29 +553,26 @@ for step_number in range(401):
     loss.backward()
     optimiser.step()
 
-# %% mystnb={"figure": {"caption": "Probabilities of all 81 taggings of \u738b\u660e\u6765\u4e86, sorted, before training and after training on ten annotations, six of A and four of B. The four were right in their way, and stay second.", "name": "fig-81-paths"}, "image": {"alt": "Two bar charts of 81 bars. Left, all bars are nearly equal and small; the two marked ones are somewhere among them. Right, only the two marked bars are left, A at 0.6 and B at 0.4."}} tags=["hide-input"]
-figure, axes = figures.panels(2, sharex=True)
-both = {"A = BIOO": A, "B = BIIO": B}
-paths = torch.tensor(list(itertools.product(range(3), repeat=4)))
-place = [int((paths == p).all(1).nonzero()) for p in both.values()]
+# %% mystnb={"figure": {"caption": "The eight most probable of the 81 taggings of \u738b\u660e\u6765\u4e86, before training and after training on ten annotations, six of A = BIOO and four of B = BIIO. The four were right in their way, and stay second.", "name": "fig-81-paths"}, "image": {"alt": "Two bar charts of eight bars. Left, all bars are equally small, and neither A nor B is among them. Right, only two bars are left, BIOO at 0.6 and BIIO at 0.4."}} tags=["hide-input"]
+figure, axes = figures.panels(2, width=6.8, sharey=True)
+paths = list(itertools.product(range(3), repeat=4))
+names = ["".join(tags[k] for k in path) for path in paths]
+colours = {"BIOO": COLOURS["blue"], "BIIO": COLOURS["vermilion"]}
 for ax, chances, title in zip(axes, spread, ("before", "after"), strict=True):
-    order = chances.argsort(descending=True)
-    ax.bar(range(81), chances[order], color="#bbbbbb", width=1.0)
-    for (name, _), index, colour in zip(
-        both.items(), place, ("blue", "vermilion"), strict=True
-    ):
-        rank = int((order == index).nonzero())
-        width = 1.5
-        ax.bar(rank, chances[index], color=COLOURS[colour], width=width, label=name)
-    ax.set(title=title, xlabel="rank", xlim=(-2, 81))
+    order = chances.argsort(descending=True)[:8].tolist()
+    shown = [names[k] for k in order]
+    ax.bar(range(8), chances[order], color=[colours.get(n, "#bbbbbb") for n in shown])
+    ax.set_xticks(range(8), shown, rotation=60, fontsize=8)
+    ax.set(title=title)
 axes[0].set_ylabel("probability")
-axes[1].legend()
 plt.show()
 
 # %%
+place = [names.index("BIOO"), names.index("BIIO")]
+print("before:", *(f"rank {(spread[0] > spread[0][k]).sum() + 1}" for k in place))
 settle(
     "crf-gold-highest",
-    below(hits / 1000, 0.1),
+    below(spread[0][place[0]], 0.02),
     same(layer.decode(learnt)[0], A[0].tolist()),
     close(spread[1][place[0]], 0.6, 0.01),
     close(spread[1][place[1]], 0.4, 0.01),
@@ -643,13 +669,14 @@ assert (per_position, best) == ("OI", "BI")
 
 # %%
 leaves = [t.clone().requires_grad_() for t in hand]
-loss = chain(*leaves) - math.log(weight["BIO"])  # the second term's slope by hand
-loss.backward()
+chain(*leaves).backward()
 assert (leaves[0].grad - marginals).abs().max() < 1e-12
 print("autograd's gradient of log Z = forward–backward, to 1e-12")
 gold = F.one_hot(torch.tensor([1, 2, 0]), 3)  # B I O
 slope = marginals - gold
-print(f"slope of the loss at 王 as B: {882}/1109 − 1 = {slope[0, 1].item():.4f}")
+print(
+    f"slope of the loss at 王 as B: {listed[0][1]}/{Z} − 1 = {slope[0, 1].item():.4f}"
+)
 
 # %% mystnb={"figure": {"caption": "Left: the lattice of \u738b\u660e\u6765 with its marginals; lines are as thick as the probability of the step, the best path is red. Right: the gradient of the loss for the truth B I O. Gradient descent raises the blue fields and lowers the red ones; what is right already gets little attention.", "name": "fig-gradient"}, "image": {"alt": "Left, a grid of nine nodes with probabilities; B at the first, I at the second and O at the third character are darkest, I at the third is not much lighter. Right, a heat map of three characters by three tags; the strongest fields are O and I at the third character, with opposite signs."}} tags=["hide-input"]
 figure, (left, right) = figures.panels(2, width=7.0, height=2.6)
@@ -675,8 +702,10 @@ figures.digest("slopes of the loss", slope)
 #
 # The notes say that training updates the transition matrix. It does; but the emissions
 # have slopes as well, and they hand them on to whatever network made them. We check the
-# gradient against the list of 27 paths, then train on a toy language of 12 words and 3
-# tags: once the CRF alone over a fixed random network, once both.
+# gradient against the list of 27 paths, then train on a toy language of 3 tags that like
+# to follow one another in a circle. Each tag has four words of its own, but three words
+# in ten are taken from the first tag's four. We train once the CRF alone over a fixed
+# random network, once both.
 
 # %%
 layer = crf.CRF(3).double()
@@ -706,7 +735,7 @@ y = torch.tensor(y)
 
 # %%
 def fit(whole, steps=150):
-    """Loss per sentence before and after, how far the network moved, and T."""
+    """Loss per sentence before and after, and how far the network moved."""
     torch.manual_seed(0)
     network, layer = nn.Embedding(12, 3), crf.CRF(3, batch_first=True)
     first, network.weight.requires_grad = network.weight.detach().clone(), whole
@@ -719,12 +748,12 @@ def fit(whole, steps=150):
         optimiser.step()
         losses.append(loss.item())
     moved = (network.weight - first).abs().max().item()
-    return losses[0], losses[-1], moved, layer.transitions.detach()
+    return losses[0], losses[-1], moved
 
 
 # %%
-start_loss, chain_only, still, T_alone = fit(whole=False)
-_, together, moved, T_both = fit(whole=True)
+start_loss, chain_only, still = fit(whole=False)
+_, together, moved = fit(whole=True)
 for name, value in {
     "before": start_loss,
     "CRF alone": chain_only,
@@ -759,9 +788,12 @@ settle(
 # A covariance matrix has no negative eigenvalue, so $\log Z$ is *convex* in the scores,
 # and a CRF on fixed features has one valley only: the [next page](03_training_a_tagger)
 # lives on that. And $\operatorname{Cov}$ is the change of one marginal when another score
-# moves: how far a piece of evidence is heard. The matrix $e^T$ knows the answer. Far
+# moves: how far a piece of evidence is heard. $d$ characters multiply by
+# the matrix $e^T$ $d$ times, if the emissions are equal; whatever one starts from, the
+# direction of its largest eigenvalue $\lambda_1$ takes over, and what still tells two
+# starts apart shrinks by $\lambda_2 / \lambda_1$ a step. Far
 # from the ends, influence falls with the distance $d$ like $|\lambda_2 / \lambda_1|^d$,
-# the ratio of its two largest eigenvalues, if the emissions are equal.
+# the ratio of its two largest eigenvalues.
 
 # %%
 hessian = torch.autograd.functional.hessian(lambda s: chain(s, zero, T, zero), e)
@@ -808,9 +840,9 @@ plt.show()
 figures.digest("covariances", covariance)
 
 # %% [markdown]
-# At the given strength of transitions, a doubt is forgotten after a handful of
-# characters. A linear chain is a *local* repair of tags. What it cannot do is carry
-# information through a sentence; that has to come in with the emissions.
+# With transitions like these, a doubt is forgotten after a handful of characters, and the
+# chain is a *local* repair of tags; what is to be known of the far end of the sentence
+# has to come in with the emissions.
 #
 # ## Forbidding the impossible
 #
@@ -918,7 +950,7 @@ print("values, all gradients and best paths agree, to 1e-9")
 # is some $10^{-38}$ of the rest. The code looks at its smallest sums; if one came too
 # near to that, it does not trust itself and takes the plain version.
 
-# %%
+# %% tags=["hide-output"]
 show(crf.forward_backward, crf.LogPartition)
 
 # %% [markdown]
@@ -970,7 +1002,7 @@ for size, sample in speed.items():
     )
     print(f"{shape:9} {times}")
 
-# %% mystnb={"figure": {"caption": "From the record. Left: time of pytorch-crf, and of our plain version, divided by the time of the fast one, one thread, medians with 95% intervals. Right: what autograd keeps for the way back, in units of the emissions.", "name": "fig-crf-speed"}, "image": {"alt": "Left, dots to the right of the line at 1: for training pytorch-crf takes about four to seven times as long, the plain version two to five times; decoding takes twice as long, except at a batch of one, where it is even. Right, bars: the fast version keeps less than three blocks, the two others ten at nine tags and more than twenty-five at twenty-five tags."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "From the record. Left: time of pytorch-crf, and of our plain version, divided by the time of the fast one, one thread, medians with 95% intervals. Right: what autograd keeps for the way back, in units of the emissions.", "name": "fig-crf-speed"}, "image": {"alt": "Left, dots to the right of the line at 1: for the loss and its gradient pytorch-crf takes about four to seven times as long, the plain version two to five times; decoding takes twice as long, except at a batch of one, where it is even. Right, bars: the fast version keeps less than three blocks, the two others ten at nine tags and more than twenty-five at twenty-five tags."}} tags=["hide-input"]
 figure, (left, right) = figures.panels(2, width=7.2, height=3.0)
 for place, size in enumerate(speed):
     label = "×".join(map(str, speed[size]["shape"]))
@@ -983,7 +1015,7 @@ left.axvline(1, color="k", lw=1)
 left.set(xscale="log", xlabel="× the fast version", xlim=(0.7, 12))
 left.set_xticks([1, 2, 4, 8], ["1", "2", "4", "8"])
 left.minorticks_off()
-names = ["train,\npytorch-crf", "train,\nplain", "decode,\npytorch-crf"]
+names = ["loss,\npytorch-crf", "loss,\nplain", "decode,\npytorch-crf"]
 left.set_yticks([0, -1, -2], names)
 left.legend(fontsize=7, title="B×L×K", title_fontsize=7)
 right.set(ylabel="blocks kept")
@@ -991,8 +1023,8 @@ right.set_xticks(range(3), ["fast", "plain", "pytorch-crf"])
 plt.show()
 
 # %% [markdown]
-# The more tags, the larger the gain, since what autograd would keep grows with $K^2$. And
-# for a single sentence there is nothing to gain in decoding: both programs then spend
+# The gain is larger at 25 tags, since what autograd would keep grows with $K^2$. And for a
+# single sentence there is nothing to gain in decoding: both programs then spend
 # their time on calling PyTorch.
 #
 # There is a side effect that one would not expect of a faster program: its gradient is
@@ -1052,8 +1084,9 @@ except ValueError as error:
 # ## Exercises
 #
 # **1. Warm-up.** Write `legal_paths(follows, starts, L)`: how many paths of $L$ tags are
-# there if `follows` (K, K; from, to) and `starts` (K,) say what is allowed, as whole
-# number. (Which operations take the place of sum and product?)
+# there if `follows` (K, K; from, to) and `starts` (K,), boolean tensors, say what is
+# allowed? Return an int. (What is the weight of a path now? `.long()` makes numbers of
+# booleans.)
 
 # %%
 legal_paths = ...  # def legal_paths(follows, starts, L): …
