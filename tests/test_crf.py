@@ -403,6 +403,60 @@ def test_bad_input_raises_what_pytorch_crf_raises(call, message):
         call(CRF)
 
 
+def test_an_empty_batch_is_an_empty_sum():
+    ours, theirs = pair(3)
+    nothing = torch.empty(0, 4, 3, dtype=torch.double), torch.empty(0, 4).long()
+    for layer in (ours, theirs):
+        assert layer(*nothing).item() == 0
+        assert layer(*nothing, reduction="none").shape == (0,)
+
+
+def test_autocast_does_not_touch_the_gradient():
+    ours, _ = pair(9)
+    ours.float()
+    emissions, tags, mask = batch(8, 20, 9)
+    found = []
+    for on in (False, True):
+        ours.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=on):
+            ours(emissions.float(), tags, mask, reduction="mean").backward()
+        found.append(ours.transitions.grad.clone())
+    torch.testing.assert_close(*found, rtol=0, atol=1e-6)
+
+
+def test_two_thousand_steps_keep_their_digits():
+    ours, _ = pair(5)
+    emissions, tags, mask = batch(2, 2000, 5)
+    exact = ours(emissions, tags, mask, reduction="none")
+    short = ours.float()(emissions.float(), tags, mask, reduction="none")
+    assert ((short.double() - exact) / exact).abs().max() < 1e-5
+
+
+def test_pads_do_not_decide_whether_digits_are_trusted():
+    transitions = torch.tensor([[0.0, crf.FORBIDDEN], [crf.FORBIDDEN, -1.0]])
+    blank = torch.zeros(2)
+    for L in (5, 200):
+        mask = torch.arange(L)[:, None] < 5
+        given = torch.zeros(L, 1, 2), mask, blank, transitions, blank
+        assert crf.forward_backward(*given)[3]
+
+
+def test_the_gradient_of_one_input_alone():
+    ours, theirs = pair(4)
+    emissions, tags, mask = batch(3, 6, 4)
+    for layer in (ours, theirs):
+        layer.requires_grad_(False).transitions.requires_grad_()
+        layer(emissions, tags, mask).backward()
+    torch.testing.assert_close(ours.transitions.grad, theirs.transitions.grad)
+    assert ours.start_transitions.grad is None
+
+
+def test_no_best_paths_at_all_is_an_error():
+    ours, _ = pair(3)
+    with pytest.raises(ValueError, match="the 0 best paths: k must be at least 1"):
+        ours.k_best(batch(1, 2, 3)[0], 0)
+
+
 @pytest.mark.parametrize("tag", [3, -1])
 def test_a_tag_that_is_none_is_refused_with_its_number(tag):
     ours, _ = pair(3)

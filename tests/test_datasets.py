@@ -81,6 +81,7 @@ def test_reading_keeps_every_character(tmp_path):
         ("王 S-PER\n", "train.conll, line 1: 'S-PER' is no BIO tag"),
         ("王 B-PER\n芳\n", "train.conll, line 2: '芳' is not a character and a tag"),
         ("王 n B-PER\n", "train.conll, line 1: '王 n B-PER' is not a character"),
+        ("\ufeff王 O\n", "train.conll, line 1: '\\ufeff王 O' is not a character"),
         ("\tO\n", "train.conll, line 1: '\\tO' is not a character and a tag"),
         ("王 B-PER\n在 I-LOC\n", "train.conll, line 2: I-LOC cannot follow B-PER"),
         ("王 B-PER\n\n芳 I-PER\n", "train.conll, line 3: I-PER cannot follow O"),

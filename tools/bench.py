@@ -2,7 +2,11 @@
 
 A ratio of 1 is a tie, 2 means that the first takes twice as long. Forward and backward,
 one thread, float32.
+
+python tools/bench.py [name ...]
 """
+
+import sys
 
 import torch
 from torch.nn import functional as F
@@ -153,6 +157,8 @@ def crf_speed() -> None:
     records.write("crf_speed", samples, ["utils/crf.py"], threads=1)
 
 
+BENCHES = {f.__name__: f for f in [norms_speed, crf_speed]}
+
 if __name__ == "__main__":
-    norms_speed()
-    crf_speed()
+    for name in sys.argv[1:] or BENCHES:
+        BENCHES[name]()

@@ -2,7 +2,8 @@
 
 Sizes: batch B, length L, K tags. Functions take time first, emissions (L, B, K), and a
 mask (L, B) of booleans, true on a prefix of each sequence; `CRF` also takes (B, L, K).
-`start` (K,), `transitions` (K, K; from, to) and `end` (K,) are scores, any numbers.
+`start` (K,), `transitions` (K, K; from, to) and `end` (K,) are scores, any finite
+numbers; FORBIDDEN stands for −∞.
 """
 
 import math
@@ -110,8 +111,9 @@ def forward_backward(emissions, mask, start, transitions, end) -> tuple[Tensor, 
     # What underflowed was below `tiny`; beside sums above tiny/eps it is a rounding.
     limits = torch.finfo(emissions.dtype)
     floor = limits.tiny / limits.eps
-    trusted = (moved[1:] > floor).all() & (sums > math.log(floor)).all()
-    return log_z, marginals, counts, trusted & (overlap > floor).all()
+    sound = (sums > math.log(floor)).all(3).all(1) & (overlap > floor).all(2)  # (L, B)
+    sound[1:] &= (moved[1:] > floor).all(3).all(1)
+    return log_z, marginals, counts, (sound | ~mask).all()
 
 
 class LogPartition(torch.autograd.Function):
@@ -120,7 +122,8 @@ class LogPartition(torch.autograd.Function):
     @staticmethod
     def forward(ctx, emissions, mask, start, transitions, end):
         given = emissions, mask, start, transitions, end
-        log_z, marginals, counts, trusted = forward_backward(*given)
+        with torch.autocast(emissions.device.type, enabled=False):
+            log_z, marginals, counts, trusted = forward_backward(*given)
         ctx.save_for_backward(marginals, counts, mask.sum(0) - 1)
         ctx.mark_non_differentiable(trusted)
         return log_z, trusted
@@ -132,7 +135,7 @@ class LogPartition(torch.autograd.Function):
         marginals, counts, last = ctx.saved_tensors
         emissions = marginals * weight[:, None]
         ends = emissions[last, torch.arange(len(last)).to(last.device)]
-        transitions = torch.tensordot(weight, counts, dims=1)
+        transitions = (weight[:, None, None] * counts).sum(0)
         return emissions, None, emissions[0].sum(0), transitions, ends.sum(0)
 
 
@@ -186,8 +189,10 @@ def k_best_paths(emissions, mask, start, transitions, end, k: int) -> list[list]
     """The k paths of highest score of each sequence: lists of (path, score).
 
     Viterbi that keeps k paths into every tag instead of one. A sequence with fewer
-    than k paths gets them all.
+    than k paths gets them all. Raises ValueError for k below 1.
     """
+    if k < 1:
+        raise ValueError(f"the {k} best paths: k must be at least 1")
     L, B, K = emissions.shape
     stay = torch.arange(k * K, device=emissions.device).view(k, K)
     score = emissions.new_full((B, k, K), -torch.inf)
@@ -238,7 +243,8 @@ class CRF(nn.Module):
     Lafferty, McCallum and Pereira 2001. Emissions (L, B, K), tags and mask (L, B), or
     the batch first if `batch_first`. The mask is true on a prefix of each sequence;
     what stands after it (pads, label −100, even nan) does not count. Shapes that do not
-    fit, and masks that are no prefixes, raise ValueError; unknown tags IndexError.
+    fit, and masks that are no prefixes, raise ValueError; unknown tags IndexError. The
+    library has, and this has not, second derivatives of the likelihood and torch.func.
     """
 
     def __init__(self, num_tags: int, batch_first: bool = False):
@@ -308,8 +314,9 @@ class CRF(nn.Module):
         Their scores become −10,000. Training leaves them there as long as no gold path
         uses them, since their gradient is zero; weight decay would move them.
         """
-        self.transitions.masked_fill_(~follows, FORBIDDEN)
-        self.start_transitions.masked_fill_(~starts, FORBIDDEN)
+        device = self.transitions.device
+        self.transitions.masked_fill_(~follows.to(device), FORBIDDEN)
+        self.start_transitions.masked_fill_(~starts.to(device), FORBIDDEN)
 
     def _scores(self, emissions: Tensor) -> list[Tensor]:
         """start, transitions and end in the emissions' number type."""
@@ -344,7 +351,7 @@ class CRF(nn.Module):
         if (mask[1:] & ~mask[:-1]).any():
             raise ValueError("the mask has a hole: it must be true on a prefix")
         emissions = emissions.masked_fill(~mask[..., None], 0)
-        if tags is not None:
+        if tags is not None and tags.numel():
             tags = tags.masked_fill(~mask, 0)
             low, high = tags.aminmax()
             if low < 0 or high >= self.num_tags:

@@ -127,7 +127,7 @@ def sample(hmm: HMM, L: int, rng: np.random.Generator) -> tuple[ndarray, ndarray
 def made_of_probabilities(scores: HMM) -> HMM:
     """The HMM with a stopping state whose posteriors are those of arbitrary scores.
 
-    `scores` are the finite weights of a CRF that looks at one symbol a position. Rows
+    `scores` are those of a CRF that looks at one symbol a position, below 700. Rows
     of the result are probabilities: emissions sum to one, and so do, in each state,
     the transitions together with the end. Smith and Johnson 2007, section 4.
     """

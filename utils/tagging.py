@@ -92,7 +92,7 @@ def looked_up(characters: list[str], longest: int = 8) -> list[str]:
     >>> looked_up(list("去北京"))
     ['v:S', 'ns:B', 'ns:E']
     """
-    text, found = "".join(characters), []
+    text, found = "".join(c[0] for c in characters), []
     while len(found) < len(text):
         first = len(found)
         sizes = range(min(longest, len(text) - first), 0, -1)
@@ -144,6 +144,7 @@ class HMMTagger:
         x = [np.array(self.numbers(s.characters)) for s in sentences]
         y = [np.array([self.tags.index(tag) for tag in s.tags]) for s in sentences]
         self.hmm = hmm.count(x, y, len(self.tags), len(self.numbers), smoothing)
+        self.hmm.emissions[:, 0] = 0.0  # an unseen character says nothing of its tag
 
     def tag(self, texts: list[list[str]]) -> list[list[str]]:
         paths = [hmm.viterbi(self.hmm, self.numbers(text))[0] for text in texts]
@@ -275,33 +276,35 @@ def minimise(
         return loss
 
     optimiser.step(closure)
+    closure()  # at the point where the line search came to rest
     return losses
 
 
 def train(
     tagger: Tagger,
     sentences: list[Tagged],
-    epochs: int = 25,
+    steps: int = 450,
     rate: float = 1e-2,
     crf_rate: float = 1e-2,
 ) -> list[float]:
-    """Adam on batches of 32 in an order that torch draws; losses a character.
+    """Steps of Adam on batches of 32 that torch draws; their losses a character.
 
     The CRF's parameters have a learning rate of their own.
     """
     chain = list(tagger.crf.parameters())
     others = [p for name, p in tagger.named_parameters() if not name.startswith("crf")]
     groups = [{"params": others, "lr": rate}, {"params": chain, "lr": crf_rate}]
-    optimiser, losses = torch.optim.Adam(groups), []
-    for _ in range(epochs):
-        tagger.train()
-        for rows in torch.randperm(len(sentences)).split(32):
-            x, y, mask = tagger.batch([sentences[i] for i in rows])
-            loss = tagger.loss(x, y, mask) / mask.sum()
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            losses.append(loss.item())
+    optimiser, losses, batches = torch.optim.Adam(groups), [], []
+    tagger.train()
+    while len(losses) < steps:
+        if not batches:
+            batches = list(torch.randperm(len(sentences)).split(32))
+        x, y, mask = tagger.batch([sentences[i] for i in batches.pop()])
+        loss = tagger.loss(x, y, mask) / mask.sum()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
     return losses
 
 
@@ -323,7 +326,16 @@ TAGGERS = {  # each a function of the training sentences
     "features, CRF": by_features,
     "features and dictionary, CRF": partial(by_features, look=features_and_dictionary),
     "network, softmax": partial(by_network, chained=False),
-    "network, softmax, legal paths": lambda s: by_network(s, chained=False).legal(),
     "network, CRF at rate 0.00002": partial(by_network, crf_rate=2e-5),
     "network, CRF": by_network,
 }
+
+COMPARED = [
+    ("features, CRF", "features, softmax"),
+    ("features and dictionary, CRF", "features, CRF"),
+    ("network, CRF", "network, softmax"),
+    ("network, softmax, legal paths", "network, softmax"),
+    ("network, CRF", "network, softmax, legal paths"),
+    ("network, CRF at rate 0.00002", "network, softmax"),
+    ("HMM", "features, CRF"),
+]

@@ -93,8 +93,10 @@ for row in weights:
 # {term}`relative position bias 相对位置偏置 <relative position bias>`:
 #
 # $$
-# \operatorname{softmax}\!\left(\frac{Q K^\top}{\sqrt d} + B\right) V ,
-# \qquad B_{ij} = b_{j - i} .
+# \begin{gathered}
+# \operatorname{softmax}\!\left(\frac{Q K^\top}{\sqrt d} + B\right) V , \\
+# B_{ij} = b_{j - i} .
+# \end{gathered}
 # $$ (eq-bias)
 #
 # $Q, K, V$ have shape $(L, d)$ for one head, and $j - i$ is the *offset* (偏移): the
@@ -366,9 +368,11 @@ for m, n in [(1, 0), (2, 0), (5, 3), (502, 500)]:
 # $\tilde k = k\,e^{i n\omega}$,
 #
 # $$
+# \begin{aligned}
 # \operatorname{Re}\bigl(\tilde q\,\overline{\tilde k}\bigr)
-# = \operatorname{Re}\bigl(q\,e^{i m \omega}\,\bar k\,e^{-i n \omega}\bigr)
-# = \operatorname{Re}\bigl(q\,\bar k\,e^{i (m - n)\omega}\bigr) .
+# &= \operatorname{Re}\bigl(q\,e^{i m \omega}\,\bar k\,e^{-i n \omega}\bigr) \\
+# &= \operatorname{Re}\bigl(q\,\bar k\,e^{i (m - n)\omega}\bigr) .
+# \end{aligned}
 # $$ (eq-rope)
 #
 # Each token is turned by its *absolute* place, on its own, without knowing of any

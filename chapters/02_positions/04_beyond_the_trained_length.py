@@ -340,9 +340,10 @@ print("on distances never seen in training: ", approx(far[head, 32:].sum(), 0.5,
 # $\text{base}^{-(d-2)/d}$; we ask for
 #
 # $$
-# (\text{base}')^{-(d-2)/d} = \frac{\text{base}^{-(d-2)/d}}{s}
-# \quad\Longrightarrow\quad
-# \text{base}' = \text{base} \cdot s^{\,d/(d-2)} .
+# \begin{aligned}
+# (\text{base}')^{-(d-2)/d} &= \text{base}^{-(d-2)/d} \,/\, s , \\
+# \text{base}' &= \text{base} \cdot s^{\,d/(d-2)} .
+# \end{aligned}
 # $$ (eq-ntk)
 #
 # The fastest pair, $\omega_0 = 1$, does not depend on the base and stays. In between,
@@ -358,8 +359,10 @@ print("on distances never seen in training: ", approx(far[head, 32:].sum(), 0.5,
 # whole circle, squeeze it by $s$. In between, a ramp.
 #
 # $$
-# \omega_i' = (1 - \gamma_i)\,\omega_i + \gamma_i\,\frac{\omega_i}{s},
-# \qquad \gamma_i \text{ from 0 at } r_i = 32 \text{ to 1 at } r_i = 1 .
+# \begin{gathered}
+# \omega_i' = (1 - \gamma_i)\,\omega_i + \gamma_i\,\frac{\omega_i}{s}, \\
+# \gamma_i \text{ from 0 at } r_i = 32 \text{ to 1 at } r_i = 1 .
+# \end{gathered}
 # $$ (eq-yarn)
 
 # %%
@@ -605,9 +608,9 @@ for name in ("sinusoidal", "learned", "T5", "ALiBi", "RoPE"):
 #   place, and its answers are gone. "Perplexity does not rise up to 100,000 tokens"
 #   says that nothing breaks, not that anything is used.
 # - **Stretching is left on for short texts.** Each of the three changes how *every*
-#   text is read. PI's first stretch, places 8 to 32, was perfect before. A "dynamic"
-#   factor, set by the length at hand, avoids it; but keys that were turned and cached
-#   with one factor do not fit queries turned with another.
+#   text is read. Places 8 to 32, perfect before, were ruined by PI. A "dynamic" factor,
+#   set by the length at hand, avoids it; but keys that were turned and cached with one
+#   factor do not fit queries turned with another.
 # - **A table is enlarged, and the error goes away.** It was a good error.
 
 # %%

@@ -119,7 +119,8 @@ print(f"the line 好天气 itself: {total:.4f}")
 # $V$ symbols,
 #
 # $$
-# p(x, y) = p(y_1) \prod_{t=2}^{L} p(y_t \mid y_{t-1}) \prod_{t=1}^{L} p(x_t \mid y_t) .
+# p(x, y) = p(y_1) \prod_{t=2}^{L} p(y_t \mid y_{t-1}) \prod_{t=1}^{L} p(x_t \mid y_t)
+# \cdot \omega(y_L) .
 # $$ (eq-hmm)
 #
 # Two assumptions are built into the formula. The state depends on the state before it
@@ -128,8 +129,8 @@ print(f"the line 好天气 itself: {total:.4f}")
 # else, the *observation independence assumption* (观测独立性假设).
 #
 # In code the tables hold logarithms, so that products are sums and "never" is
-# $-\infty$. There is one more table, `end`, a factor for the last state; in our example
-# it was 1 for E and S and 0 for B. $p(x)$ sums over $K^L$ labellings; the next page shows why
+# $-\infty$. The last factor, $\omega$ or `end`, says which state may be the last; in our
+# example it was 1 for E and S and 0 for B. $p(x)$ sums over $K^L$ labellings; the next page shows why
 # {eq}`eq-hmm` lets us do that in $L$ steps. Here is the recursion, to be believed for
 # one page, with the state by state sums that it keeps:
 
@@ -252,17 +253,19 @@ print(
 )
 once = np.unique(chances, axis=1)
 print("equal columns counted once:", *(f"{total:.2f}" for total in once.sum(1)))
+_, times = np.unique(chances, axis=1, return_counts=True)
+print("pairs of characters with equal columns:", (times == 2).sum())
 twins = ["个個", "东東", "万萬", "书書"]
 for simple, traditional in twins:
     a, b = (jieba_hmm.emissions[:, number[c]] for c in (simple, traditional))
     assert np.array_equal(a, b)
-print("exactly the same numbers:", *twins)
+print("among them", *twins)
 assert (chances.sum(1) > 1.1).all() and (once.sum(1) < chances.sum(1) - 0.1).all()
 
 # %% [markdown]
-# They add up to more than one, by 15 to 35 per cent, and the twins show how that came
-# about: most of the excess goes when columns with identical numbers are counted once.
-# Somebody gave each traditional character the numbers of its simplified form, and nobody
+# They add up to more than one, by 15 to 35 per cent, and most of the excess goes when
+# columns with identical numbers are counted once. The twins show how that came about:
+# traditional characters were given the numbers of their simplified forms, and nobody
 # divided again. This hidden Markov model is not one. It works all the same, because the
 # posterior divides by the sum over all labellings anyway.
 #
@@ -330,13 +333,14 @@ for name, value in independence.items():
     print(f"I(x_t; x_t-1 | y_t),   {name:15}", approx(value, 0, 0.5), "nats")
 
 # %% [markdown]
-# Now real text. If a word ends here, how likely is its last character to be 京? The
-# model has one answer, $p(\text{京} \mid \text{E})$, whatever stood before. We ask our
-# corpus, with words as this very model cuts them. And there is a quieter consequence of the Markov assumption: a state that goes
+# Now text that people would read: the sentences of this course's corpus, in which names
+# of persons, places and organisations and times are marked, with a state B where one
+# begins and I where it goes on. If a place goes on here, how likely is the character to
+# be 京? An HMM has one answer, $p(\text{京} \mid \text{I-LOC})$, whatever stood before. We
+# count. And there is a quieter consequence of the Markov assumption: a state that goes
 # on with probability $p$ goes on for $n$ steps with probability $p^n(1 - p)$, a
 # *geometric distribution* (几何分布): each length is rarer than the one before by the same
-# factor. The corpus also marks names of persons and expressions of time, with a state B
-# at the beginning and I for whatever follows. Are their lengths geometric from two on?
+# factor. Are the lengths of names and of times geometric from two on?
 
 # %%
 lengths = {"PER": [], "TIME": []}
@@ -368,17 +372,17 @@ for kind, (seen, model) in shares.items():
     for k in (2, 3, 4):
         print(f"{kind:4} of {k}: {seen[k - 1]:.2f} seen, {model[k - 1]:.2f} predicted")
 
-ends, after_north = [], []
-for line in lines:
-    path = hmm.viterbi(jieba_hmm, hmm.characters(line))[0]
-    for before, c, state in zip(" " + line, line, path, strict=False):
-        if hmm.STATES[state] == "E":
-            ends.append(c == "京")
+inside, after_north = [], []
+for sentence in corpus:
+    for before, c, tag in zip(["^", *sentence.characters], *sentence, strict=False):
+        if tag == "I-LOC":
+            inside.append(c == "京")
             after_north += [c == "京"] * (before == "北")
 print(
-    f"京 among ends of words: {np.mean(ends):.3f}, after 北: {np.mean(after_north):.2f}"
+    f"京: {sum(inside)} of {len(inside)} characters that go on with a place", end="; "
 )
-assert np.mean(after_north) > 20 * np.mean(ends)
+print(f"{sum(after_north)} of {len(after_north)} after 北")
+assert np.mean(after_north) > 20 * np.mean(inside)
 
 # %%
 settle(
@@ -390,7 +394,7 @@ settle(
 )
 
 # %% [markdown]
-# Both assumptions are false of real text, and not by a little. An HMM that would respect
+# Both assumptions are false of these sentences, and not by a little. An HMM that would respect
 # what stands around a character would have to generate it, with all its dependences,
 # only to throw that knowledge away again: the segmenter is *given* the characters.
 #
@@ -528,7 +532,8 @@ print("jieba's tables, now made of probabilities: the same posteriors to 1e-9")
 
 # %% [markdown]
 # (How likely it is to stop has no meaning of its own: another $c$ gives other numbers and
-# the same posteriors.) So freedom from adding up to one is worth nothing. What a CRF is for must lie in the
+# the same posteriors.) So for the posterior, freedom from adding up to one is worth
+# nothing. What a CRF is for must lie in the
 # other two differences: **what it looks at, and what it is trained for.**
 #
 # ## What it is trained for
@@ -587,12 +592,12 @@ def counted(views, states, K, V):
 
 
 def trained(views, states, K, V):
-    """The same model, its loss minimised on the same texts."""
+    """The same model, its loss minimised on the same texts, from the counts on."""
     model = counted(views, states, K, V)
+    model.crf.end_transitions.requires_grad_(False)  # an HMM has none
     data = torch.tensor(views), torch.tensor(states)
-    optimiser = torch.optim.LBFGS(
-        model.parameters(), max_iter=60, line_search_fn="strong_wolfe"
-    )
+    free = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.LBFGS(free, max_iter=60, line_search_fn="strong_wolfe")
 
     def closure():
         optimiser.zero_grad()
@@ -654,7 +659,8 @@ assert np.abs(excess[:, 0]).max() < 0.02 < excess[:, -1].min()
 #
 # first-order Markov, given the text, whatever network computes $e_t$. We list all $3^5$
 # labellings of five characters in an array with five axes, and sum axes away to get
-# $p(y_1 \dots y_t)$ and $p(y_{t-1}, y_t)$. The network is an LSTM, a layer that carries a
+# $p(y_1 \dots y_t)$ and $p(y_{t-1}, y_t)$. The rule for a step may differ from place to
+# place; it has to be the same whatever came before. The network is an LSTM, a layer that carries a
 # memory along the text, here one from each end. To see that the measure can tell, we do
 # the same for scores on triples of labels, which are no linear chain.
 
@@ -670,27 +676,33 @@ rng = np.random.default_rng(0)
 chain, triples = rng.normal(size=(K, K)), rng.normal(size=(K, K, K))
 
 
-def memory(extra):
-    """max |p(y_t | all before) − p(y_t | y_{t-1})| over all labellings."""
-    shape, worst = (K,) * L, 0
+def chances_of(extra):
+    """p(y₁ … y₅) of all labellings as an array with five axes."""
     score = np.array(
         [
             sum(e[t, k] for t, k in enumerate(y)) + extra(y)
             for y in itertools.product(range(K), repeat=L)
         ]
     )
-    p = np.exp(score - np.logaddexp.reduce(score)).reshape(shape)
-    for t in range(2, L):
-        front = p.sum(tuple(range(t + 1, L)))  # p(y_1 … y_t)
-        pair = front.sum(tuple(range(t - 1)))
-        given_all = front / front.sum(-1, keepdims=True)
-        worst = max(worst, np.abs(given_all - pair / pair.sum(-1, keepdims=True)).max())
-    return worst
+    return np.exp(score - np.logaddexp.reduce(score)).reshape((K,) * L)
+
+
+def given(p, t, first):
+    """p(y_t | y_first … y_{t-1}) for every choice of these labels."""
+    others = tuple(u for u in range(L) if not first <= u <= t)
+    front = p.sum(others, keepdims=True)
+    return front / front.sum(t, keepdims=True)
+
+
+def memory(p):
+    """max |p(y_t | all before) − p(y_t | y_{t-1})| over all labellings and places."""
+    return max(np.abs(given(p, t, 0) - given(p, t, t - 1)).max() for t in range(2, L))
 
 
 # %%
-linear_chain = memory(lambda y: sum(chain[i, j] for i, j in itertools.pairwise(y)))
-of_triples = memory(lambda y: sum(triples[y[t - 2 : t + 1]] for t in range(2, L)))
+chain_p = chances_of(lambda y: sum(chain[i, j] for i, j in itertools.pairwise(y)))
+triple_p = chances_of(lambda y: sum(triples[y[t - 2 : t + 1]] for t in range(2, L)))
+second, third = (given(chain_p, t, t - 1).squeeze() for t in (2, 3))
 
 changed = text.clone()
 changed[0, 0] += 1  # another first character
@@ -704,9 +716,10 @@ settle(
     "crf-vs-hmm",
     apart(crf_before, crf_after, 1e-3),
     same(hmm_before, hmm_after),
-    below(linear_chain, 1e-12),
-    above(of_triples, 0.01),
-    note="scores of the fourth label, before and after the first character changes",
+    apart(second, third, 0.01),
+    below(memory(chain_p), 1e-12),
+    above(memory(triple_p), 0.01),
+    note="before and after: scores of the fourth label when the first character changes",
 )
 
 # %% [markdown]
@@ -826,7 +839,7 @@ check.as_pairs(as_pairs)
 # ## In short
 #
 # An HMM multiplies probabilities of steps and emissions under two assumptions, which
-# data can be asked about, and real text denies both. The posterior divides by the sum
+# data can be asked about, and our sentences deny both. The posterior divides by the sum
 # over all labellings and so does not need probabilities: jieba's tables are none. A
 # linear-chain CRF keeps that quotient and frees the scores. As long as it looks at one
 # symbol at a time it is an HMM in disguise, and its gain is that it is trained for the

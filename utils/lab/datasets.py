@@ -67,7 +67,7 @@ class Tagged(NamedTuple):
 
 
 def ner(part: str) -> list[Tagged]:
-    """The sentences of `part`, "train", "dev" or "test", of the course's Chinese corpus.
+    """The Chinese sentences of `part`, "train", "dev" or "test", tagged with names.
 
     NOTES_NER=<folder> reads another corpus of the same form, such as MSRA's or Weibo's:
     the one file in it whose name has `part` in it. Raises FileNotFoundError where that
@@ -80,17 +80,18 @@ def ner(part: str) -> list[Tagged]:
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         raise FileNotFoundError(
-            f"NOTES_NER={folder} needs one file with {part!r} in its name; found: {names}"
+            f"NOTES_NER={folder} needs one file with {part!r} in its name; "
+            f"found: {names}"
         )
     return tagged(found[0])
 
 
 def tagged(path: Path) -> list[Tagged]:
-    """Sentences of a file with a character and its BIO tag on each line.
+    """Sentences of a file with a token, here a character, and its BIO tag on each line.
 
-    Tab or blank between the two, an empty line after each sentence. Raises ValueError
-    with file and line for anything else, an I- that follows no tag of its type
-    included; nothing is repaired.
+    UTF-8, a tab or a blank between the two, an empty line after each sentence. Raises
+    ValueError with file and line for anything else, an I- that follows no tag of its
+    type and a byte order mark included; nothing is repaired.
     """
     found, before = [Tagged([], [])], "O"
     try:
@@ -103,7 +104,7 @@ def tagged(path: Path) -> list[Tagged]:
             continue
         place = f"{path.name}, line {number}"
         columns = re.split(r"[\t ]", line)
-        if len(columns) != 2 or not columns[0]:
+        if len(columns) != 2 or not columns[0] or line[0] == "\ufeff":
             raise ValueError(f"{place}: {line!r} is not a character and a tag")
         character, tag = columns
         if not re.fullmatch(r"O|[BI]-\S+", tag):
