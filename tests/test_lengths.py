@@ -10,7 +10,7 @@ from utils import lengths, positions
 
 
 def some(count=50, L=40, seed=0):
-    return lengths.texts(np.random.default_rng(seed), count, L)
+    return lengths.sample_texts(np.random.default_rng(seed), count, L)
 
 
 def test_texts_keep_their_rules():
@@ -35,7 +35,7 @@ def test_texts_keep_their_rules():
 
 def test_texts_are_spelt_for_human_eyes():
     ids = torch.tensor([8 + 3, 16, 24 + 7, 32 + 1, 4, 40, 3])
-    assert lengths.spell(ids) == "A3 B0 C7 D1 4 A? 3"
+    assert lengths.spell_out(ids) == "A3 B0 C7 D1 4 A? 3"
 
 
 def test_the_true_probabilities_sum_to_one_and_nobody_can_do_better():
@@ -45,11 +45,11 @@ def test_the_true_probabilities_sum_to_one_and_nobody_can_do_better():
         for token in [*range(8), *range(40, 44)]:
             other = ids.clone()
             other[:, t] = token
-            total += (-lengths.surprise(other, answers)[:, t - 4]).exp()
+            total += (-lengths.true_surprise(other, answers)[:, t - 4]).exp()
         kept = ~answers[:, t]
         torch.testing.assert_close(total[kept], torch.ones(int(kept.sum())).double())
     ids, answers = some(3000, 64)
-    mean = lengths.surprise(ids, answers)[~answers[:, 4:]].mean().item()
+    mean = lengths.true_surprise(ids, answers)[~answers[:, 4:]].mean().item()
     p = [7 / 8 * (0.8 + 0.2 / 8)] + [7 / 8 * 0.2 / 8] * 7 + [1 / 32] * 4
     assert abs(mean + sum(x * math.log(x) for x in p)) < 0.01
 
@@ -73,7 +73,7 @@ class Truth(torch.nn.Module):
 
 
 def test_who_knows_the_language_has_no_excess():
-    found = lengths.excess(Truth(), count=4, L=256)
+    found = lengths.excess_loss(Truth(), count=4, L=256)
     for values in found.values():
         assert len(values) == len(lengths.BANDS)
         assert max(map(abs, values)) < 1e-9
@@ -82,7 +82,7 @@ def test_who_knows_the_language_has_no_excess():
 @pytest.mark.parametrize("name", lengths.METHODS)
 def test_readers_cannot_look_ahead_and_share_one_method(name):
     torch.manual_seed(0)
-    reader = lengths.Reader(lengths.new_method(name)).double()
+    reader = lengths.LookBack(lengths.new_method(name)).double()
     ids, _ = some(2, 12)
     changed = ids.clone()
     changed[:, 8] = (ids[:, 8] + 1) % 8
@@ -93,11 +93,13 @@ def test_readers_cannot_look_ahead_and_share_one_method(name):
 
 
 def test_learning_is_seeded_and_learns():
-    a, b = (lengths.trained("RoPE", 1, steps=5) for _ in range(2))
+    a, b = (lengths.trained_reader("RoPE", 1, steps=5) for _ in range(2))
     for x, y in zip(a.parameters(), b.parameters(), strict=True):
         assert torch.equal(x, y)
     loss = {
-        steps: lengths.excess(lengths.trained("Shaw", 0, steps=steps), 16, 256)
+        steps: lengths.excess_loss(
+            lengths.trained_reader("Shaw", 0, steps=steps), 16, 256
+        )
         for steps in (5, 120)
     }
     assert loss[120]["rule"][0] < loss[5]["rule"][0] - 0.3
@@ -105,22 +107,24 @@ def test_learning_is_seeded_and_learns():
 
 def test_the_numbers_of_t5_move_further():
     far, near = (
-        lengths.trained("T5", 0, steps=20, haste=haste).method.table.weight
+        lengths.trained_reader("T5", 0, steps=20, haste=haste).method.table.weight
         for haste in (10, 1)
     )
     assert far.abs().max() > 5 * near.abs().max() > 0
 
 
 def test_stretching_changes_a_copy_alone():
-    reader = lengths.Reader(lengths.new_method("RoPE"))
+    reader = lengths.LookBack(lengths.new_method("RoPE"))
     before = reader.method.frequencies.clone()
-    others = {how: lengths.stretched(reader, how) for how in ("PI", "NTK", "YaRN")}
+    others = {
+        how: lengths.stretched_reader(reader, how) for how in ("PI", "NTK", "YaRN")
+    }
     assert torch.equal(reader.method.frequencies, before) and reader.method.gain == 1
     torch.testing.assert_close(others["PI"].method.frequencies, before / 8)
     assert torch.equal(others["NTK"].method.frequencies, positions.ntk(16, 8))
     assert torch.equal(others["YaRN"].method.frequencies, positions.yarn(16, 8, 32))
     assert [o.method.gain for o in others.values()] == [1, 1, positions.yarn_gain(8)]
     assert others["PI"].layers[1].attention.method is others["PI"].method
-    learned = lengths.Reader(lengths.new_method("learned"))
-    table = lengths.stretched(learned, "tiled").method.table.weight
+    learned = lengths.LookBack(lengths.new_method("learned"))
+    table = lengths.stretched_reader(learned, "tiled").method.table.weight
     assert torch.equal(table[40], learned.method.table.weight[8])

@@ -97,23 +97,23 @@ def positions_extrapolation() -> None:
     further = {"steps": 60, "L": 256, "batch": 8, "rate": 1e-3}
     samples: dict = {}
 
-    def note(name: str, reader: lengths.Reader) -> None:
-        for kind, values in lengths.excess(reader).items():
+    def note(name: str, reader: lengths.LookBack) -> None:
+        for kind, values in lengths.excess_loss(reader).items():
             samples.setdefault(name, {}).setdefault(kind, []).append(values)
 
     for name, seed in itertools.product(kinds, range(8)):
         method, how = kinds[name]
-        reader = lengths.trained(method, seed, **how)
+        reader = lengths.trained_reader(method, seed, **how)
         note(name, reader)
         for way in reread.get(name, []):
-            note(f"{name}, {way}", lengths.stretched(reader, way))
+            note(f"{name}, {way}", lengths.stretched_reader(reader, way))
         if method == "T5":
             table = reader.method.table.weight.tolist()
             samples[name].setdefault("table", []).append(table)
         if name == "RoPE":
             for way in ("plain", "PI", "NTK", "YaRN"):
-                other = lengths.stretched(reader, way)
-                lengths.learn(other, 1000 + seed, **further)
+                other = lengths.stretched_reader(reader, way)
+                lengths.train_reader(other, 1000 + seed, **further)
                 note(f"RoPE, {way}, 60 steps", other)
     files = ["utils/lengths.py", "utils/positions.py"]
     records.write("positions_extrapolation", samples, files, threads=1)

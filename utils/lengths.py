@@ -20,7 +20,9 @@ HEADS, FEATURES, TRAINED = 4, 16, 32
 BANDS = {"8–32": (8, 32), "32–64": (32, 64), "64–128": (64, 128), "128–256": (128, 256)}
 
 
-def texts(generator: np.random.Generator, count: int, L: int) -> tuple[Tensor, Tensor]:
+def sample_texts(
+    generator: np.random.Generator, count: int, L: int
+) -> tuple[Tensor, Tensor]:
     """Ids (count, L), and true (count, L) where an answer stands."""
     ids, rows = np.zeros((count, L), dtype=np.int64), np.arange(count)
     answers = np.zeros((count, L), dtype=bool)
@@ -40,7 +42,7 @@ def texts(generator: np.random.Generator, count: int, L: int) -> tuple[Tensor, T
     return torch.tensor(ids), torch.tensor(answers)
 
 
-def spell(ids: Tensor) -> str:
+def spell_out(ids: Tensor) -> str:
     """One text (L,) for human eyes: definitions A3, symbols 5, questions A?."""
     letters = "ABCD"
 
@@ -52,7 +54,7 @@ def spell(ids: Tensor) -> str:
     return " ".join(word(i) for i in ids.tolist())
 
 
-def surprise(ids: Tensor, answers: Tensor) -> Tensor:
+def true_surprise(ids: Tensor, answers: Tensor) -> Tensor:
     """−ln of the true probability of each token, given those before: (count, L − 4).
 
     The four definitions are left out. No model can do better on average.
@@ -79,7 +81,7 @@ class Layer(nn.Module):
         return x + self.think(self.norm2(x))
 
 
-class Reader(nn.Module):
+class LookBack(nn.Module):
     """A causal model: ids (B, L) to logits (B, L, 44). Its layers share one method."""
 
     def __init__(self, method: positions.Nothing, depth: int = 2):
@@ -120,8 +122,8 @@ def new_method(name: str) -> positions.Nothing:
 METHODS = ["NoPE", "sinusoidal", "learned", "Shaw", "T5", "ALiBi", "RoPE"]
 
 
-def learn(
-    reader: Reader, seed: int, steps=400, L=TRAINED, batch=32, rate=3e-3, haste=10
+def train_reader(
+    reader: LookBack, seed: int, steps=400, L=TRAINED, batch=32, rate=3e-3, haste=10
 ) -> None:
     """Train `reader` in place: AdamW, fresh texts (batch, L) in each step.
 
@@ -129,7 +131,7 @@ def learn(
     Adam moves a number by about the rate in each step, whatever its use; T5's, which
     are added to the scores as they are, may move `haste` times as far.
     """
-    ids, _ = texts(np.random.default_rng(seed), batch * steps, L)
+    ids, _ = sample_texts(np.random.default_rng(seed), batch * steps, L)
     optimiser = torch.optim.AdamW(reader.parameters(), lr=rate)
     if isinstance(reader.method, positions.T5Bias):
         table, group = reader.method.table.weight, optimiser.param_groups[0]
@@ -148,15 +150,15 @@ def learn(
         optimiser.step()
 
 
-def trained(name: str, seed: int, **how) -> Reader:
-    """A reader with the named method, trained; `how` goes to `learn` (B = L = 32)."""
+def trained_reader(name: str, seed: int, **how) -> LookBack:
+    """A fresh reader (B, L) with the named method, trained; `how`: see train_reader."""
     torch.manual_seed(seed)
-    reader = Reader(new_method(name))
-    learn(reader, seed, **how)
+    reader = LookBack(new_method(name))
+    train_reader(reader, seed, **how)
     return reader
 
 
-def stretched(reader: Reader, how: str, factor: float = 8.0) -> Reader:
+def stretched_reader(reader: LookBack, how: str, factor: float = 8.0) -> LookBack:
     """A copy with RoPE stretched by "PI", "NTK" or "YaRN"; "gain" is YaRN's gain alone.
 
     Also "plain", the copy as it is, and "tiled", for "learned": rows 0 … 31 of the
@@ -177,14 +179,18 @@ def stretched(reader: Reader, how: str, factor: float = 8.0) -> Reader:
 
 
 @torch.no_grad()
-def excess(reader: Reader, count: int = 64, L: int = 256) -> dict[str, list[float]]:
+def excess_loss(
+    reader: LookBack, count: int = 64, L: int = 256
+) -> dict[str, list[float]]:
     """Mean loss above the best possible, one number for each of BANDS (4,).
 
     "rule" for symbols and questions, "recall" for answers, always on the same texts.
     """
-    ids, answers = texts(np.random.default_rng(2026), count, L)
+    ids, answers = sample_texts(np.random.default_rng(2026), count, L)
     chances = reader(ids)[:, KEYS - 1 : -1].log_softmax(-1)
-    loss = -chances.gather(-1, ids[:, KEYS:, None])[..., 0] - surprise(ids, answers)
+    loss = -chances.gather(-1, ids[:, KEYS:, None])[..., 0] - true_surprise(
+        ids, answers
+    )
     found = {}
     for kind, where in {"rule": ~answers, "recall": answers}.items():
         parts = [(slice(a - KEYS, b - KEYS), slice(a, b)) for a, b in BANDS.values()]

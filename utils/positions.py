@@ -122,7 +122,7 @@ def neighbours_to_halves(d: int) -> Tensor:
     return torch.arange(d).view(-1, 2).T.flatten()
 
 
-def checked(factor: float) -> float:
+def checked_factor(factor: float) -> float:
     """`factor`, a stretch of the positions (L,). Raises ValueError for one below 1."""
     if factor < 1:
         raise ValueError(f"factor = {factor}: lengths are stretched, not shrunk")
@@ -134,7 +134,7 @@ def interpolated(d: int, factor: float, base: float = 10_000.0) -> Tensor:
 
     Chen et al. 2023, arXiv 2306.15595.
     """
-    return frequencies(d, base) / checked(factor)
+    return frequencies(d, base) / checked_factor(factor)
 
 
 def ntk(d: int, factor: float, base: float = 10_000.0) -> Tensor:
@@ -145,7 +145,7 @@ def ntk(d: int, factor: float, base: float = 10_000.0) -> Tensor:
     """
     if d < 4:
         raise ValueError(f"d = {d}: one pair cannot be both, fastest and slowest")
-    return frequencies(d, base * checked(factor) ** (d / (d - 2)))
+    return frequencies(d, base * checked_factor(factor) ** (d / (d - 2)))
 
 
 def yarn(
@@ -173,7 +173,7 @@ def yarn(
 
 def yarn_gain(factor: float) -> float:
     """What YaRN multiplies queries and keys (B, h, L, d) with: 0.1 ln(factor) + 1."""
-    return 0.1 * math.log(checked(factor)) + 1
+    return 0.1 * math.log(checked_factor(factor)) + 1
 
 
 class Nothing(nn.Module):

@@ -250,8 +250,8 @@ for both_sides in (True, False):
     print(f"the last bucket on the left begins at distance {-int(last)}, not at 128")
 
 # %% [markdown]
-# The last line surprises people who set `max_distance`: it is where the last bucket
-# *would end*, if it ended. One bucket earlier everything is already one.
+# That surprises people who set `max_distance`: it is where the last bucket *would end*,
+# if it ended. Where it begins, everything is already one.
 #
 # Are the numbers learnt as one would hope? A small language, which we shall use again
 # on the next page, gives attention something to look back for. Its texts begin with
@@ -260,8 +260,8 @@ for both_sides in (True, False):
 # question, `A?`, is asked and answered with what was defined.
 
 # %%
-ids, answers = lengths.texts(np.random.default_rng(1), 1, 30)
-print(lengths.spell(ids[0]))
+ids, answers = lengths.sample_texts(np.random.default_rng(1), 1, 30)
+print(lengths.spell_out(ids[0]))
 
 # %% [markdown]
 # A model of two layers with T5's bias was trained on such texts, from a table of zeros,
@@ -556,18 +556,18 @@ print("one is the other, reordered: within 1e-12,", bool((a - b).abs().max() < 1
 
 # %% [markdown]
 # That is why the mistake is so easy and so hard to find. Take the wrong pairing, and
-# every test of this page still passes: scores depend on the difference only, lengths
-# are kept, a fresh model trains as well as ever. Only a *trained* model knows the
-# difference, since its weights have got used to which features turn fast and which turn
-# slowly. We train one on the little language and read it with both.
+# every property on this page still holds: scores depend on the difference only, lengths
+# are kept, and a fresh model has nothing to unlearn. Only *trained* weights know
+# better, since they have got used to which features turn fast and which turn slowly. We
+# train one on the little language and read it with both.
 
 # %%
-reader = lengths.trained("RoPE", seed=0)
+reader = lengths.trained_reader("RoPE", seed=0)
 
 
 def swapped(reader, reorder):
     """A copy that pairs neighbours; `reorder` reorders query and key rows to match."""
-    other = lengths.stretched(reader, "plain")
+    other = lengths.stretched_reader(reader, "plain")
     other.method.pairing = "neighbours"
     if reorder:
         for layer in other.layers:
@@ -582,7 +582,7 @@ readers = {
     "the other pairing": swapped(reader, False),
     "… and reordered weights": swapped(reader, True),
 }
-loss = {name: lengths.excess(r) for name, r in readers.items()}
+loss = {name: lengths.excess_loss(r) for name, r in readers.items()}
 
 # %%
 bounds = {"as it was trained": (-0.1, 0.3), "the other pairing": (0.5, 5)}
@@ -642,8 +642,8 @@ print("turned by two: the peak stands at distance", int(pointing.argmax()))
 # %% [markdown]
 # So there is a decay, for like with like, on average, with wiggles. There is none in
 # general. And nothing has to decay: a query that has learnt to be its key *turned by
-# two* has its peak at two back. RoPE can point, and ALiBi cannot; that is the price of
-# ALiBi's guaranteed decay.
+# two* has its peak at two back. A head with RoPE can point, one with ALiBi cannot; that
+# is the price of ALiBi's guaranteed decay.
 #
 # ## Wavelengths
 #
@@ -707,10 +707,10 @@ first = int((wrong > math.pi / 2).nonzero()[0])
 print("from place", first, "on, some pair is off by more than a quarter turn")
 
 # %% [markdown]
-# From 256 on, places share a number, two by two and then four by four; the fast pairs,
-# which are there to tell neighbours apart, turn by noise. The remedy is one line:
-# compute the angles in high precision, and cast the cosines and sines. `rotate` does
-# so.
+# From 256 on only every second place has a number of its own, from 512 on every fourth;
+# the fast pairs, which are there to tell neighbours apart, turn by noise. The remedy is
+# one line: compute the angles in high precision, and cast the cosines and sines.
+# `rotate` does so.
 #
 # **The sign of the offset** is the third. "Relative position" is $j - i$ in T5 and
 # here, $i - j$ elsewhere. In an encoder the exchange is silent: every head learns, or
@@ -805,9 +805,9 @@ check.window_bias(window_bias)
 # logarithm, ALiBi takes them from a straight line, Shaw makes them depend on the query.
 # RoPE adds nothing: it turns each query and key by its own place, and the product keeps
 # the difference. It is in none of the notes' three boxes and in most models of today.
-# Its pairs of features can be chosen in two ways, which no test on random weights can
-# tell apart. It can point at any distance; it does not make attention decay, except
-# between like and like, and it leaves the values alone.
+# Its pairs of features can be chosen in two ways, which no property of the scores tells
+# apart, and every checkpoint does. It can point at any distance; it does not make
+# attention decay, except between like and like, and it leaves the values alone.
 #
 # Next: [beyond the trained length](04_beyond_the_trained_length). Scores that depend on
 # distance alone should not care how long a text is. They do.

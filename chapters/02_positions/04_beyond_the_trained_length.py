@@ -13,10 +13,11 @@
 # somebody gives it a book. If its scores depend on [distance alone](03_relative), it
 # should not notice: the rule "three places back" is the same on page 1 and on page 900.
 #
-# It does notice, and badly. This page finds out why on a model that is trained in five
-# seconds, and then does what was done to nearly every model with a long context: it
-# changes a few frequencies *after* training, without touching a weight, and the model
-# reads on. At the end you can
+# It does notice, and badly: {term}`length extrapolation 长度外推 <length extrapolation>`
+# fails. This page finds out why on a model that is trained in seconds, and then does
+# what was done to nearly every model with a long context: it changes a few frequencies
+# *after* training, without touching a weight, and the model reads on. At the end you
+# can
 #
 # - say which angles a rotary model has never seen, and compute which pairs they belong
 #   to;
@@ -107,9 +108,9 @@ plt.show()
 # or 250 tokens ago.
 
 # %%
-ids, answers = lengths.texts(np.random.default_rng(0), 1, 28)
-print(lengths.spell(ids[0]))
-show(lengths.surprise)
+ids, answers = lengths.sample_texts(np.random.default_rng(0), 1, 28)
+print(lengths.spell_out(ids[0]))
+show(lengths.true_surprise)
 
 # %% [markdown]
 # We have made the language, so we know the true probability of each token, and with it
@@ -166,8 +167,8 @@ plt.show()
 # keep it for the rest of the page.
 
 # %%
-reader = lengths.trained("RoPE", seed=0)
-here = lengths.excess(reader)
+reader = lengths.trained_reader("RoPE", seed=0)
+here = lengths.excess_loss(reader)
 for kind, values in here.items():
     recorded = np.array(record["RoPE"][kind])
     low, high = recorded.min(0), recorded.max(0)
@@ -218,8 +219,7 @@ for name in ("ALiBi", "NoPE"):
 # around to "three back", and takes it along to the end of the text. But its answers
 # beyond the trained length are **worse than before, and worse than guessing**, and NoPE
 # loses more there than it had lost with less training. What the loss does inside the
-# trained length says nothing about the outside.
-#
+# trained length says little about the outside.
 #
 # ## The one table
 #
@@ -233,7 +233,7 @@ for name in ("ALiBi", "NoPE"):
 def shift_error(name, by=100):
     """Largest change of the logits when every place is `by` larger."""
     torch.manual_seed(0)
-    fresh = lengths.Reader(lengths.new_method(name)).double()
+    fresh = lengths.LookBack(lengths.new_method(name)).double()
     with torch.no_grad():
         a, b = (fresh(ids, torch.arange(28) + k) for k in (0, by))
     return (a - b).abs().max().item()
@@ -283,7 +283,7 @@ settle(
 @torch.no_grad()
 def looking_back(reader, L, texts=64):
     """The last query's mean weight on each distance, in layer 2: (h, L)."""
-    ids, _ = lengths.texts(np.random.default_rng(7), texts, L)
+    ids, _ = lengths.sample_texts(np.random.default_rng(7), texts, L)
     (first, second), where, method = reader.layers, torch.arange(L), reader.method
     x = first(method.embed(reader.tokens(ids), where), where, None)
     heads = second.attention.qkv(second.norm1(x)).unflatten(-1, (3, method.heads, -1))
@@ -335,8 +335,9 @@ print("on distances never seen in training: ", approx(far[head, 32:].sum(), 0.5,
 #
 # The fast pairs have been round many times. They have nothing to gain from squeezing,
 # and they are the ones that tell neighbours apart. A user of a forum proposed to leave
-# the places alone and to raise the *base* instead {cite}`bloc2023ntk`, so much that the
-# slowest pair is squeezed by exactly $s$. The slowest frequency is
+# the places alone and to raise the *base* instead,
+# {term}`NTK-aware scaling NTK 感知缩放 <NTK-aware scaling>` {cite}`bloc2023ntk`, so much
+# that the slowest pair is squeezed by exactly $s$. The slowest frequency is
 # $\text{base}^{-(d-2)/d}$; we ask for
 #
 # $$
@@ -438,10 +439,10 @@ print(f"between them, paper ÷ code: up to {gap:.2f}")
 
 # %%
 for how in ("plain", "PI", "NTK", "YaRN"):
-    other = lengths.stretched(reader, how)
+    other = lengths.stretched_reader(reader, how)
     reach = 255 * other.method.frequencies  # the largest angle of each pair
     new = (reach > TRAINED * omega) & (TRAINED * omega < 2 * math.pi)
-    found, most = lengths.excess(other), {"PI": (3, 0.6), "YaRN": (0.5, 0.6)}
+    found, most = lengths.excess_loss(other), {"PI": (3, 0.6), "YaRN": (0.5, 0.6)}
     bounds = most.get(how, (3, 5))
     print(f"{how:5} symbols:", *(approx(v, -0.1, bounds[0]) for v in found["rule"]))
     print("      answers:", *(approx(v, -0.1, bounds[1]) for v in found["recall"]))
@@ -466,7 +467,7 @@ print("at 128–256, over eight seeds: as the caption says")
 # %% [markdown]
 # Each method does what its derivation says, and each fails where it says.
 #
-# **PI** has no new angles and finds every answer, 250 tokens away. And it cannot count
+# **PI** has no new angles and finds the answers, 250 tokens away. And it cannot count
 # to three any more, *not even within 32 tokens*: the price is paid by short texts, too.
 #
 # **NTK-aware** keeps the fast pairs, so it can count; twice the length is fine. At
@@ -479,10 +480,10 @@ print("at 128–256, over eight seeds: as the caption says")
 #
 # ## More tokens, less for each
 #
-# There is a second illness, which has nothing to do with angles. Look once more at the
-# first figure: NoPE has no angles and no buckets, and yet its answers get worse with
-# the length. Softmax has to share. Let one key have a score that is $g$ above that of
-# all $n - 1$ others. Its weight is
+# There is a second illness, which has nothing to do with angles. Look once more at
+# {numref}`fig-extrapolation`: NoPE has no angles and no buckets, and yet its answers
+# get worse with the length. Softmax has to share. Let one key have a score that is $g$
+# above that of all $n - 1$ others. Its weight is
 #
 # $$
 # w = \frac{e^{g}}{e^{g} + n - 1} .
@@ -502,8 +503,8 @@ for n in (32, 64, 128, 256, 4096):
 # The same gap that gave 0.9 gives about one half among 256. To keep the weight, $g$ has
 # to grow with the logarithm of $n$. That is the second part of YaRN, its *attention
 # temperature* (温度): queries and keys are both multiplied by $0.1 \ln s + 1$, the scores
-# therefore by its square, 1.459 for $s = 8$. The number was fitted on LLaMA models;
-# does it mean anything for our methods without angles?
+# therefore by its square, 1.459 for $s = 8$. The number was fitted on LLaMA models
+# {cite}`peng2024yarn`; does it mean anything for our methods without angles?
 
 # %% mystnb={"figure": {"caption": "Answers at places 128 to 256: loss above the best for the eight models of each method in the record, as they are and with YaRN\u2019s factor 1.459 on the scores. No training in between. For RoPE the factor alone does not help: its illness is another.", "name": "fig-dilution"}, "image": {"alt": "Pairs of dot columns for NoPE, T5 with one rate, Shaw and RoPE. For the first three the dots on the right, with the factor, are lower than those on the left; for RoPE both are high."}} tags=["hide-input"]
 figure, axes = figures.panels(4, height=2.4)
@@ -551,9 +552,9 @@ for name in ("T5, one rate", "T5"):
 # steps of at most 0.003, rising and falling, make 0.6, up or down. A weight *matrix*
 # gets far by such steps, because many numbers move at once; a bias is one number. So
 # the gap was capped by the optimiser. Given ten times the rate, the table of the **T5**
-# in the first figure opens a wider gap, and the symbols survive much longer. What
-# looked like a property of the method was a property of our training, and within 32
-# tokens nothing gave it away.
+# in {numref}`fig-extrapolation` opens a wider gap, and the symbols survive much longer.
+# What looked like a property of the method was a property of our training, and within
+# 32 tokens nothing gave it away.
 #
 # ## A little training at the new length
 #
@@ -568,12 +569,12 @@ for how in ("plain", "PI", "NTK", "YaRN"):
     print(f"{how:49} {approx(rule, -0.05, 2):11} {approx(recall, -0.05, 2)}")
 
 # %% [markdown]
-# YaRN is perfect after it. PI has not learnt to count again in these 60 steps; LLaMA
-# models with PI did recover, within 1,000 steps {cite}`chen2023interpolation`, and they
-# have many more pairs to count with. And the *plain* frequencies do rather well, too,
-# if one is allowed to train: in this toy, new angles can be learnt. On LLaMA, Chen et
-# al. found that way slow. Here the toy and the large model differ, and the large model
-# is the one that counts.
+# YaRN is as good as perfect after it. PI has not learnt to count again in these 60
+# steps; LLaMA models with PI did recover, within 1,000 steps
+# {cite}`chen2023interpolation`, and they have many more pairs to count with. And the
+# *plain* frequencies do rather well, too, if one is allowed to train: in this toy, new
+# angles can be learnt. On LLaMA, Chen et al. found that way slow. Here the toy and the
+# large model differ, and the large model is the one that counts.
 #
 # ## Padding on the left
 #
@@ -583,13 +584,13 @@ for how in ("plain", "PI", "NTK", "YaRN"):
 # place 0, with shifted `position_ids`:
 
 # %%
-ids, _ = lengths.texts(np.random.default_rng(5), 1, 20)
+ids, _ = lengths.sample_texts(np.random.default_rng(5), 1, 20)
 padded = torch.cat([torch.zeros(1, 5, dtype=torch.long), ids], 1)
 mask = torch.arange(25)[None] >= 5
 told = (torch.arange(25)[None] - 5).clamp_min(0)
 for name in ("sinusoidal", "learned", "T5", "ALiBi", "RoPE"):
     torch.manual_seed(0)
-    fresh = lengths.Reader(lengths.new_method(name)).double()
+    fresh = lengths.LookBack(lengths.new_method(name)).double()
     with torch.no_grad():
         alone = fresh(ids)
         gaps = [
@@ -717,8 +718,8 @@ check.by_parts(by_parts)
 # takes the resolution from the near; NTK-aware spares the fast pairs and squeezes all
 # but the slowest too little; YaRN asks each pair how often it has been round. Apart
 # from angles, a softmax among more tokens gives less to each, and a factor on the
-# scores gives it back. And a flat curve proves nothing: ask for something that is far
-# away.
+# scores gives much of it back. And a flat curve proves nothing: ask for something that
+# is far away.
 #
 # Next: [from HMM to CRF](../03_crf/01_from_hmm_to_crf), where order matters in the
 # output.
