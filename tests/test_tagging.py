@@ -108,5 +108,5 @@ def test_the_optimum_is_crfsuites(sentences):
 def test_training_lowers_the_loss(sentences):
     torch.manual_seed(0)
     tagger = tagging.NeuralTagger(sentences)
-    losses = tagging.train(tagger, sentences, steps=12)
+    losses = tagging.learn(tagger, sentences, steps=12)
     assert np.mean(losses[-2:]) < 0.5 * np.mean(losses[:2])

@@ -280,7 +280,7 @@ def minimise(
     return losses
 
 
-def train(
+def learn(
     tagger: Tagger,
     sentences: list[Tagged],
     steps: int = 450,
@@ -309,14 +309,16 @@ def train(
 
 
 def by_features(sentences, chained: bool = True, look=features) -> FeatureTagger:
+    """A feature tagger at the optimum for the sentences."""
     tagger = FeatureTagger(sentences, chained, look)
     minimise(tagger, sentences)
     return tagger
 
 
 def by_network(sentences, chained: bool = True, crf_rate: float = 1e-2) -> NeuralTagger:
+    """A network after 450 steps of Adam on the sentences."""
     tagger = NeuralTagger(sentences, chained)
-    train(tagger, sentences, crf_rate=crf_rate)
+    learn(tagger, sentences, crf_rate=crf_rate)
     return tagger
 
 

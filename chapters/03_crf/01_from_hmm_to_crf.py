@@ -687,6 +687,7 @@ def chances_of(extra):
     return np.exp(score - np.logaddexp.reduce(score)).reshape((K,) * L)
 
 
+# %%
 def given(p, t, first):
     """p(y_t | y_first … y_{t-1}) for every choice of these labels."""
     others = tuple(u for u in range(L) if not first <= u <= t)
@@ -712,6 +713,8 @@ lines_of_hmm = (
     jieba_hmm.emissions[:, hmm.characters(c + "京市长江")].T for c in "南北"
 )
 hmm_before, hmm_after = (scores[3] for scores in lines_of_hmm)
+
+# %%
 settle(
     "crf-vs-hmm",
     apart(crf_before, crf_after, 1e-3),

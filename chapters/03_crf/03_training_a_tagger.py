@@ -609,7 +609,7 @@ for rate, name in {
 # 0.1. It decodes along those, and the table says what that is worth: nothing. This is
 # one way to find that "the CRF brings nothing". Su Jianlin came upon it when the
 # transitions of a trained model made no sense {cite}`su2020crf`; the cure is a rate of
-# the CRF's own, a hundred or a thousand times BERT's. `train` has one, `crf_rate`.
+# the CRF's own, a hundred or a thousand times BERT's. `tagging.learn` has one, `crf_rate`.
 #
 # ## Where people go wrong
 #
