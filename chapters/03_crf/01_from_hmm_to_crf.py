@@ -722,7 +722,7 @@ settle(
     apart(second, third, 0.01),
     below(memory(chain_p), 1e-12),
     above(memory(triple_p), 0.01),
-    note="before and after: scores of the fourth label when the first character changes",
+    note="before, after: the fourth label's scores when the first character changes",
 )
 
 # %% [markdown]
