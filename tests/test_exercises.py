@@ -451,13 +451,20 @@ BAG = {
 }
 RIGHT["positions.bag_knows"] = BAG
 WRONG["positions.bag_knows"] = [BAG | {"length": True}, BAG | {"first word": True}]
-RIGHT["positions.look"] = lambda k, d: places.shift(k, d).T
-WRONG["positions.look"] = [places.shift, lambda k, d: torch.eye(d).double()]
+RIGHT["positions.look"] = lambda k, d: places.shift(k, d) / 2 + places.shift(-k, d) / 2
+WRONG["positions.look"] = [
+    places.shift,
+    lambda k, d: torch.eye(d).double(),
+    lambda k, d: places.shift(k, d) + places.shift(-k, d),
+    lambda k, d: places.shift(-k, d),
+]
 RIGHT["positions.order_error"] = lambda f, x, o: (f(x[o]) - f(x)[o]).abs().max()
 WRONG["positions.order_error"] = [
     lambda f, x, o: (f(x[o]) - f(x)).abs().max(),
     lambda f, x, o: (f(x[o]) - f(x)[o.argsort()]).abs().max(),
     lambda f, x, o: (f(x[o]) - f(x)[o]).abs().mean(),
+    lambda f, x, o: (f(x[o]) - f(x)[o]).max(),
+    lambda f, x, o: (f(x[o]) - f(x)[o]).norm(),
 ]
 RIGHT["positions.one_hand"] = 710
 WRONG["positions.one_hand"] = [44, 355, 628]
@@ -472,30 +479,47 @@ WRONG["positions.sided"] = [
     blocks([0.0, 1.0], [-1.0, 0.0]),
     lambda d: torch.eye(d),
     blocks([0.0, 1.0], [1.0, 0.0]),
+    lambda d: torch.zeros(d, d),
 ]
 
 
+def counted(table):
+    sizes = torch.linalg.svdvals(table - table.mean(0))
+    return int((sizes[:20] / sizes[1:21]).argmax()) + 1
+
+
 @right("positions.wavelengths")
-def _(table, r, turn=2 * math.pi):
-    centred = table - table.mean(0)
-    z = centred @ torch.linalg.svd(centred, full_matrices=False)[2][:r].T
+def _(table, r=None, turn=2 * math.pi, mean=1):
+    centred = table - mean * table.mean(0)
+    axes = torch.linalg.svd(centred, full_matrices=False)[2]
+    z = centred @ axes[: r or counted(table)].T
     angles = torch.linalg.eigvals(torch.linalg.lstsq(z[:-1], z[1:]).solution).angle()
     return (turn / angles[angles > 0]).sort().values
 
 
 @wrong("positions.wavelengths")
-def _(table, r):
-    return RIGHT["positions.wavelengths"](table, r).flip(0)
+def _(table):
+    return RIGHT["positions.wavelengths"](table).flip(0)
 
 
 @wrong("positions.wavelengths")
-def _(table, r):
-    return RIGHT["positions.wavelengths"](table, r, turn=math.pi)
+def _(table):
+    return RIGHT["positions.wavelengths"](table, turn=math.pi)
 
 
 @wrong("positions.wavelengths")
-def _(table, r):
-    return RIGHT["positions.wavelengths"](table, r).repeat(2)
+def _(table):
+    return RIGHT["positions.wavelengths"](table).repeat(2)
+
+
+@wrong("positions.wavelengths")
+def _(table):
+    return (2 * math.pi / RIGHT["positions.wavelengths"](table)).flip(0)
+
+
+@wrong("positions.wavelengths")
+def _(table):
+    return RIGHT["positions.wavelengths"](table, r=2)
 
 
 RELATIVE = {"B": 12_276, "T5": 384, "Shaw": 2112, "ALiBi": 0, "RoPE": 0}

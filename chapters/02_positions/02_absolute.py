@@ -17,8 +17,8 @@
 #
 # The first Transformer used sines and cosines, BERT and GPT-2 let training choose. This
 # page derives the former, explains the mysterious 10000, shows why one matrix moves all
-# places at once, and then opens the table that a real model has learnt. It has a
-# surprise for those who know the formula by heart. At the end you can
+# places at once, and then opens the table that a real model has learnt: there are hands
+# in it, too, but not the formula's. At the end you can
 #
 # - build the sinusoidal encoding from the idea of counting, and say what each constant
 #   does;
@@ -40,6 +40,7 @@ from torch import nn
 from utils import positions
 from utils.exercises import positions as check
 from utils.lab import (
+    above,
     apart,
     approx,
     close,
@@ -119,13 +120,15 @@ plt.show()
 # exponent with care: $i$ counts *pairs*, and $2i/d$ runs from 0 to just below 1. The
 # *wavelength* (波长), the number of places until a hand is back, is $2\pi/\omega_i$: a
 # geometric ladder (等比) from $2\pi$ to nearly $10000 \cdot 2\pi$, each rung longer than
-# the one before by the same factor $10000^{2/d}$. Digits again: in base 10, each is ten
-# times slower than the one before.
+# the one before by the same factor $10000^{2/d}$. Digits again: of a decimal number each
+# turns ten times slower than the one before. What plays the base of the digits here is
+# $10000^{2/d}$, hardly more than one if $d$ is large. (The 10000 is called the *base* of
+# the encoding all the same, and we follow the custom.)
 
 # %%
 show(positions.frequencies, positions.sinusoidal)
 
-# %% mystnb={"figure": {"caption": "All 256 wavelengths of an encoding with 512 features, for three bases. Hands above the dashed line do not get round once in 512 places. Right: how far apart two places are, by their offset, in units of the largest possible distance.", "name": "fig-wavelengths"}, "image": {"alt": "Left, three straight lines on a logarithmic axis, from 6.3 up to about 60 for base 10, 600 for base 100 and 60,000 for base 10,000. Right, distance against offset: all rise steeply and then level off; the smaller the base, the sooner."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "All 256 wavelengths of an encoding with 512 features, for three bases. Hands above the dashed line do not get round once in 512 places. Right: how far apart two places are, by their offset, in units of the largest possible distance.", "name": "fig-wavelengths"}, "image": {"alt": "Left, three straight lines on a logarithmic axis, from 6.3 up to about 60 for base 10, 600 for base 100 and 60,000 for base 10,000. Right, distance against offset: all rise; the curve for base 10 levels off first, then that for base 100; the one for base 10,000 still rises at 512."}} tags=["hide-input"]
 figure, (left, right) = figures.panels(2, height=2.9)
 D, bases = 512, {10: "green", 100: "orange", 10_000: "blue"}
 for base, colour in bases.items():
@@ -145,17 +148,22 @@ for base in bases:
     omega = positions.frequencies(D, base)
     round_trips = int((2 * math.pi / omega <= 512).sum())
     longest = 2 * math.pi / float(omega[-1])
-    near = 2 * float((omega / 2).sin().square().sum().sqrt())
-    print(f"base {base:6,}: longest wavelength {longest:9,.1f};", end=" ")
-    print(f"{round_trips} of 256 hands get round; neighbours {near:.2f} apart")
+    step = 2 * float((omega / 2).sin().square().sum().sqrt())
+    print(
+        f"base {base:6,}: each hand {base ** (2 / D):.3f} times slower than the last;"
+    )
+    print(f"{'':13}longest wavelength {longest:9,.1f}; {round_trips} of 256 get round;")
+    print(f"{'':13}neighbours {step:.2f} apart")
 
 # %% [markdown]
 # **What the 10000 fixes is the longest wavelength.** As long as the slowest hand has
-# not come round, it alone tells all places apart, in principle. In practice it moves by
-# a ten-thousandth of a radian per place, and nobody reads that; it tells "beginning"
-# from "end of a very long text". The price of a large base is fewer fast hands:
-# neighbours are closer together. For texts of 512 places 10000 is lavish. More than
-# half of the features do not make a single turn. When models began to read much longer
+# not come round, it alone tells all places apart, in principle. But it moves by about a
+# ten-thousandth of a radian per place; what it tells well is "beginning" from "end of a
+# very long text". The price of a large base is fewer fast hands: neighbours are closer
+# together. The right panel shows the trade: with base 10 the distance has levelled off
+# after a few dozen places, and 50 looks like 500; with 10000 it still grows at 512. For
+# texts of 512 places 10000 is lavish. More than half of the features do not make a
+# single turn. When models began to read much longer
 # texts, the base became a dial to turn, as we shall see in [a later
 # page](04_beyond_the_trained_length).
 #
@@ -175,18 +183,18 @@ for base in bases:
 # There is no $p$ in the matrix. Put the $d/2$ blocks on a diagonal, and one fixed
 # rotation $R_k$ takes every place to the place $k$ further on:
 # $\mathrm{PE}(p + k) = R_k\, \mathrm{PE}(p)$. That is what the first page used to look
-# one token back, and it is why the authors chose the formula: attention can learn
-# "three to the left" as *one* matrix, instead of one for each place.
+# one token back, and it is what the authors hoped for {cite}`vaswani2017attention`: that
+# attention learns "three to the left" as *one* matrix, instead of one for each place.
 
 # %%
 show(positions.shift)
 
-# %% mystnb={"figure": {"caption": "Four hands of different speed, at places 5 and 8 (blue) and at places 20 and 23 (orange), three steps apart. In each dial both arcs have the same angle, \u03c9 times 3.", "name": "fig-hands"}, "image": {"alt": "Four dials. In each, two blue hands enclose a blue sector, two orange hands an orange sector of the same size elsewhere. The sectors become smaller from dial to dial."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Four hands of different speed, at places 5 and 8 (blue) and at places 13 and 16 (orange), three steps apart. In each dial both arcs have the same angle, \u03c9 times 3.", "name": "fig-hands"}, "image": {"alt": "Four dials. In each, two blue hands enclose a blue sector, two orange hands an orange sector of the same size elsewhere. The sectors become smaller from dial to dial."}} tags=["hide-input"]
 figure, axes = plt.subplots(1, 4, figsize=(7.2, 2.2))
 turn = np.linspace(0, 2 * np.pi, 200)
 for ax, omega in zip(axes, positions.frequencies(8, 30).tolist(), strict=True):
     ax.plot(np.sin(turn), np.cos(turn), color="#999999", lw=1)
-    for start, colour in [(5, "blue"), (20, "orange")]:
+    for start, colour in [(5, "blue"), (13, "orange")]:
         arc = omega * np.linspace(start, start + 3, 60)
         ax.fill([0, *np.sin(arc), 0], [0, *np.cos(arc), 0], COLOURS[colour], alpha=0.3)
         for place in (start, start + 3):
@@ -209,35 +217,45 @@ plt.show()
 # *relative* distance can be read. And since the cosine is even, $k$ and $-k$ give the
 # same: **the plain dot product cannot tell left from right.** A model needs that, and
 # has it, because attention does not use the plain product. There is a matrix
-# $B = W_Q W_K^\top$ between the two. If $B$ turns and scales each pair, the score is
+# $M = W_Q W_K^\top$ between the two. If $M$ turns and scales each pair, the score is
 #
 # $$
 # \begin{aligned}
-# & \mathrm{PE}(p)^\top B\, \mathrm{PE}(p+k) \\
+# & \mathrm{PE}(p)^\top M\, \mathrm{PE}(p+k) \\
 # & \quad = \sum_i a_i \cos(\omega_i k) + b_i \sin(\omega_i k) ,
 # \end{aligned}
 # $$ (eq-learned-kernel)
 #
 # a Fourier sum with freely chosen coefficients. The sines are odd: they tell left from
-# right.
+# right. (Nothing forces a trained $M$ to keep the pairs apart. If it mixes them, the
+# score depends on $p$ as well. The formula makes it possible to see offsets alone, no
+# more.)
 
-# %% mystnb={"figure": {"caption": "Scores between two places with 64 features, by offset. Blue: the plain dot product, even. Orange: with R\u208b\u2085 between, the peak moves. Green: only sines, with weights fitted so that keys on the left get +1 and those on the right \u22121, up to 31 places away.", "name": "fig-dot"}, "image": {"alt": "Left, a symmetrical blue curve with its peak at zero, and the same curve shifted in orange. Right, a green curve close to plus one on the left, falling through zero, and close to minus one on the right."}} tags=["hide-input"]
+# %%
 d, k = 64, torch.arange(-60, 61)
 pe = positions.sinusoidal(k, d)
 here = positions.sinusoidal(torch.tensor(0), d)
 omega = positions.frequencies(d)
-waves = (k[:, None] * omega).sin()  # (121, 32)
-near = (k.abs() <= 31).nonzero()[:, 0]
-wanted = -k[near].sign().double()
-fit = torch.linalg.lstsq(waves[near], wanted[:, None], rcond=1e-4, driver="gelsd")
+plain = pe @ here  # (121,), by offset
+assert (plain - (k[:, None] * omega).cos().sum(1)).abs().max() < 1e-12
+assert (plain - plain.flip(0)).abs().max() < 1e-12
+close_by = (k.abs() <= 31).nonzero()[:, 0]
+waves = (k[close_by, None] * omega).sin()  # (63, 32), sines alone
+wanted = -k[close_by].sign().double()
+fit = torch.linalg.lstsq(waves, wanted[:, None], rcond=1e-4, driver="gelsd")
 left_right = (waves @ fit.solution)[:, 0]
+print("the plain product is the sum of cosines, and even: to 1e-12")
+weakest = left_right[:30].min()  # offsets −31 … −2
+assert (left_right + left_right.flip(0)).abs().max() < 1e-9
+print("sines alone, keys 2 to 31 to the left: at least", approx(weakest, 0.8, 1))
+
+# %% mystnb={"figure": {"caption": "Scores between two places with 64 features, by offset. Blue: the plain dot product, even. Orange: with R\u208b\u2085 between, the peak moves. Green: only sines, with weights fitted so that keys on the left get +1 and those on the right \u22121, up to 31 places away.", "name": "fig-dot"}, "image": {"alt": "Left, a symmetrical blue curve with its peak at zero, and the same curve shifted in orange. Right, a green curve close to plus one on the left, falling through zero, and close to minus one on the right."}} tags=["hide-input"]
 figure, (one, two) = figures.panels(2)
-one.plot(k, pe @ here, label="plain")
-one.plot(
-    k, pe @ positions.shift(-5, d) @ here, label="with R₋₅", color=COLOURS["orange"]
-)
+moved = pe @ positions.shift(-5, d) @ here
+one.plot(k, plain, label="plain")
+one.plot(k, moved, label="with R₋₅", color=COLOURS["orange"])
 one.legend(fontsize=8)
-two.plot(k[near], left_right[near], color=COLOURS["green"])
+two.plot(k[close_by], left_right, color=COLOURS["green"])
 for ax in (one, two):
     ax.set(xlabel="offset: key's place − query's")
 one.set_ylabel("score")
@@ -247,12 +265,12 @@ plt.show()
 # ## One pair, one speed
 #
 # All of that hangs on a detail: sine and cosine of a pair share their frequency. A
-# mistake that is copied from tutorial to tutorial runs the exponent over *features*,
-# $10000^{-2j/d}$ for $j = 0 \dots d - 1$, then takes sines of the even and cosines of
-# the odd ones. The pictures look the same. But feature 0 turns at another speed than
-# feature 1, there are no hands any more, and the speeds fall to $10000^{-2}$. We keep
-# the correct table and the misread one, and look for the best matrix that moves all
-# places on by 5, by least squares.
+# mistake seen in public repositories {cite}`jadore32,samlynnevans25` runs the exponent
+# over *features*, $10000^{-2j/d}$ for $j = 0 \dots d - 1$, then takes sines of the even
+# and cosines of the odd ones. The picture still shows waves that grow longer to the
+# right. But feature 0 turns at another speed than feature 1, there are no hands any
+# more, and the speeds fall to $10000^{-2}$. We keep the correct table and the misread
+# one, and look for the best matrix that moves all places on by 5, by least squares.
 
 
 # %%
@@ -270,6 +288,10 @@ wrong_dots = wrong @ wrong.T
 for name, table in {"right": right, "misread": wrong}.items():
     still = (table.amax(0) - table.amin(0) < 0.01).sum().item()
     print(f"{name:8} features that move by less than 0.01 in 512 places: {still} of 64")
+missed = (wrong[:-k] @ best - wrong[k:]).abs().amax(0)  # (64,)
+count = (missed > 0.05).sum().item()
+assert count == 11 and (missed[:11] > 0.05).all()
+print(f"misread: {count} features, the fastest, miss by more than 0.05 somewhere")
 
 # %%
 module = positions.Sinusoidal(heads=4, d=16)
@@ -287,7 +309,7 @@ settle(
 # ## Equal to the library: which variant?
 #
 # Public code disagrees about the formula, in ways that matter and ways that do not.
-# Three classes of `transformers` against ours:
+# Three implementations in `transformers` against ours:
 
 # %%
 with warnings.catch_warnings():
@@ -323,13 +345,16 @@ print(f"Speech2Text: that order, and the base is {stretched_base:,.0f}, not 10,0
 # - **Another order is harmless.** $(\Pi a)^\top (\Pi b) = a^\top b$ for a permutation
 #   $\Pi$ of the features, and what multiplies the vectors is learned anyway. (Only a
 #   model that was trained with one order must not be run with the other.) The Annotated
-#   Transformer {cite}`rush2018annotated` interleaves, as the paper does.
-# - **Another divisor is another base.** The authors' own library, tensor2tensor,
-#   divides the exponent by $d/2 - 1$ instead of $d/2$, and many have copied it
-#   {cite}`tensor2tensor177`. Then the slowest hand turns at exactly $1/10000$. The
+#   Transformer {cite}`rush2018annotated` interleaves, as the paper does; the authors'
+#   own library, tensor2tensor, has all sines first {cite}`tensor2tensor177`.
+# - **Another divisor is another base.** tensor2tensor also divides the exponent by
+#   $d/2 - 1$ instead of $d/2$ {cite}`tensor2tensorcode`, and others have copied it, as
+#   Speech2Text shows. Then the slowest hand turns at exactly $1/10000$. The
 #   frequencies *are* different, no reordering helps, but it is the same ladder with a
 #   slightly larger base, $10000^{d/(d-2)}$.
-# - **Another exponent within a pair is harm**, as we have just measured.
+# - **Another exponent within a pair costs the shift**, as we have just measured: no
+#   matrix moves all places on, and dot products depend on the place. Whether a trained
+#   model suffers, we have not measured.
 #
 # ## How loud?
 #
@@ -344,8 +369,8 @@ print(f"Speech2Text: that order, and the base is {stretched_base:,.0f}, not 10,0
 # %%
 torch.manual_seed(0)
 D = 512
-place = positions.sinusoidal(torch.arange(512), D).norm(dim=-1)
-assert (place - 16).abs().max() < 1e-12
+loudness = positions.sinusoidal(torch.arange(512), D).norm(dim=-1)
+assert (loudness - 16).abs().max() < 1e-12
 usual = nn.Embedding(1000, D).weight.detach()  # standard deviation 1
 small = usual / D**0.5
 for name, length, low in [
@@ -404,10 +429,21 @@ gpt2(torch.zeros(1, 128, dtype=torch.long))  # as long as the table: fine
 with torch.device("meta"):
     bert = BertModel(BertConfig())  # bert-base: shapes, no numbers
 rows = bert.embeddings.position_embeddings.weight
+torch.manual_seed(0)
+sizes = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 1}
+sizes |= {"num_attention_heads": 2, "intermediate_size": 64}
+tiny = BertModel(BertConfig(**sizes)).eval()
+target = torch.randn(1, 16, 32)
+hidden = tiny(torch.arange(16)[None]).last_hidden_state
+(hidden - target).square().mean().backward()
+slope = tiny.embeddings.position_embeddings.weight.grad.norm(dim=-1)  # (512,)
+
+# %%
 settle_all(
     {
         "positions-learned": [
             raises(IndexError, lambda: gpt2(torch.zeros(1, 129, dtype=torch.long))),
+            raises(IndexError, lambda: learned.embed(tokens, torch.arange(17, 33))),
             apart(gradient[:16], torch.zeros(16, 16), 1e-4),
             same(gradient[16:], torch.zeros(16, 16)),
             same(after["Adam"][16:], before[16:]),
@@ -417,6 +453,8 @@ settle_all(
             same(tuple(rows.shape), (512, 768)),
             same(rows.numel(), 393_216),
             same(rows.requires_grad, True),
+            above(slope[:16].min(), 1e-4),
+            same(slope[16:], torch.zeros(496)),
         ],
     }
 )
@@ -424,8 +462,11 @@ settle_all(
 # %% [markdown]
 # ## What a model has learnt
 #
-# MiniLM carries such a table, 512 rows of 384 features, trained first as a language
-# model and then on pairs of sentences. Nobody told it about waves. What is in it?
+# MiniLM carries such a table, 512 rows of 384 features. The model was distilled from a
+# larger one {cite}`wang2020minilm`, half of its layers were taken out
+# {cite}`reimersminilm`, and what was left was trained on pairs of sentences
+# {cite}`allminilm`. Nobody told it about waves. What
+# is in the table?
 
 # %% mystnb={"figure": {"caption": "MiniLM\u2019s learnt position vectors. Left: the cosine between any two of them. Right: their lengths, by place.", "name": "fig-minilm-places"}, "image": {"alt": "Left, a heat map of 512 rows and columns with a bright diagonal and fine stripes parallel to it; the first row and column are dark. Right, lengths on a logarithmic axis: place 0 at 2.4, the others between 0.4 and 0.5 with a step up at 128 and an outlier at 127, the last two at 0.9 and 1."}} tags=["hide-input"]
 model, tokenizer = pretrained.encoder()
@@ -468,7 +509,8 @@ for k in (1, 3, 6, 9, 12):
 # Let us ask as one would ask a stranger, without assuming waves. First: how many of the
 # 384 directions do the rows 1 to 509 use? The *principal components* (主成分) say. Second,
 # the question of {eq}`eq-shift`: is there *one* matrix $A$ that takes every row to the
-# next, $z_{p+1} \approx A z_p$? Least squares gives the best. If $A$ is a rotation, its
+# next, $z_{p+1} \approx A^\top z_p$? (In the code the places are rows, `z[1:] ≈ z[:-1] @
+# A`.) Least squares gives the best. If $A$ is a rotation, in suitable coordinates, its
 # *eigenvalues* (特征值) come in pairs $e^{\pm \mathrm i \omega}$ of absolute value one,
 # and each pair is a hand with the wavelength $2\pi/\omega$.
 #
@@ -478,81 +520,119 @@ for k in (1, 3, 6, 9, 12):
 
 
 # %%
-def turning(table, r=10):
-    """Share of variance in r components, the scores z, best A, upper eigenvalues."""
+def components(table):
+    """Each component's share of the variance (384,), and its scores (L, 384)."""
     centred = table - table.mean(0)
     _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
-    z = centred @ axes[:r].T  # (L, r)
-    A = np.linalg.lstsq(z[:-1], z[1:], rcond=None)[0]
-    eigenvalues = np.linalg.eigvals(A)
-    upper = eigenvalues[eigenvalues.imag > 1e-9]
-    upper = upper[np.argsort(-np.angle(upper))]  # fastest first
-    return (sizes[:r] ** 2).sum() / (sizes**2).sum(), z, A, upper
+    return sizes**2 / (sizes**2).sum(), centred @ axes.T
 
 
 generator = np.random.default_rng(0)
 noise = generator.normal(size=(509, 384))
 walk = generator.normal(size=(509, 384)).cumsum(0)
 tables = {"MiniLM": table[1:510].numpy(), "random walk": walk, "noise": noise}
-found = {name: turning(values) for name, values in tables.items()}
-for name, (share, _, _, upper) in found.items():
-    low, high = (0, 0.2) if name == "noise" else (0.85, 1)
-    print(f"{name:12} ten components hold {approx(share, low, high)} of the variance")
-    low, high = (0, 0.5) if name == "noise" else (0.9, 1.05)
-    print(f"{'':12} |eigenvalues|", *(approx(abs(v), low, high) for v in upper))
+parts = {name: components(values) for name, values in tables.items()}
+for name, (shares, _) in parts.items():
+    print(f"{name}, components 1 to 12:")
+    print(" ", *(approx(100 * share, 0.1, 70) for share in shares[:12]), "per cent")
+    low, high = (0, 0.2) if name == "noise" else (0.9, 0.97)
+    print("  the first ten together:", approx(shares[:10].sum(), low, high))
+shares = parts["MiniLM"][0]
+assert shares[0] / shares[9] < 2 and shares[9] / shares[10] > 2
+assert parts["random walk"][0][0] / parts["random walk"][0][9] > 50
 
-# %% mystnb={"figure": {"caption": "The best matrix from each row to the next. Left: its eigenvalues in the complex plane; on the circle, it turns. Right: the wavelengths of its pairs, on a logarithmic axis. MiniLM\u2019s form a ladder with nearly equal steps of about three; the random walk\u2019s crowd together.", "name": "fig-minilm-turns"}, "image": {"alt": "Left, a unit circle: MiniLM\u2019s and the random walk\u2019s eigenvalues lie on it, those of noise near the centre. Right, wavelengths: MiniLM at about 6, 17, 52, 156 and 600; the random walk between 130 and 980."}} tags=["hide-input"]
-figure, (left, right) = figures.panels(2, height=2.8)
-left.plot(np.cos(turn), np.sin(turn), color="#999999", lw=1)
+# %% [markdown]
+# **Ten nearly equal directions, then a cliff.** That the first ten hold most of the
+# variance would not be worth a word: those of the walk do, too. But the walk's shares
+# fall from the first on, and those of noise hardly fall at all. MiniLM's stay level up
+# to the tenth, and then drop. So ten it is.
+
+
+# %%
+def turning(scores, r=10):
+    """The first r scores z (L, r), the best A, its eigenvalues above the real axis."""
+    z = scores[:, :r]
+    A = np.linalg.lstsq(z[:-1], z[1:], rcond=None)[0]
+    eigenvalues = np.linalg.eigvals(A)
+    upper = eigenvalues[eigenvalues.imag > 1e-9]
+    return z, A, upper[np.argsort(-np.angle(upper))]  # fastest first
+
+
+found = {name: turning(scores) for name, (_, scores) in parts.items()}
+for name, (_, _, upper) in found.items():
+    low, high = (0, 0.5) if name == "noise" else (0.9, 1.05)
+    print(f"{name:12} |eigenvalues|", *(approx(abs(v), low, high) for v in upper))
+A = found["MiniLM"][1]
+bent = abs(A.T @ A - np.eye(10)).max()
+print("MiniLM: AᵀA is the identity, up to", approx(bent, 0, 0.05))
+
+# %% mystnb={"figure": {"caption": "The best matrix from each row to the next. Above: its eigenvalues in the complex plane; on the circle, it turns. Below: the wavelengths of its pairs, on a logarithmic axis. Dashed: the length of the table. The first four of MiniLM\u2019s form a ladder with steps of about three; its last, and most of the random walk\u2019s, are of the order of the table.", "name": "fig-minilm-turns"}, "image": {"alt": "Above, a unit circle: MiniLM\u2019s and the random walk\u2019s eigenvalues lie on it, those of noise near the centre. Below, wavelengths: MiniLM at about 6, 17, 52, 156 and 600; the random walk between 130 and 980."}} tags=["hide-input"]
+figure, (top, low) = plt.subplots(
+    2, 1, figsize=(4.8, 4.8), height_ratios=[2.4, 1], layout="constrained"
+)
+top.plot(np.cos(turn), np.sin(turn), color="#999999", lw=1)
 looks = {
     "MiniLM": ("blue", "o"),
     "random walk": ("orange", "^"),
     "noise": ("grey", "x"),
 }
 for row, (name, (colour, mark)) in enumerate(looks.items()):
-    upper = found[name][-1]
+    upper = found[name][2]
     both = np.concatenate([upper, upper.conj()])
-    left.plot(both.real, both.imag, mark, color=COLOURS[colour], ms=5, label=name)
+    top.plot(both.real, both.imag, mark, color=COLOURS[colour], ms=5, label=name)
     if name != "noise":
-        right.semilogx(
-            2 * np.pi / np.angle(upper),
-            [row] * len(upper),
-            mark,
-            color=COLOURS[colour],
-            ms=7,
-        )
-left.set(aspect="equal", xlabel="real part", ylabel="imaginary part")
-left.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
-right.set(xlabel="wavelength in places", ylim=(1.6, -0.6))
-right.set_yticks([0, 1], ["MiniLM", "walk"])
+        lasts = 2 * np.pi / np.angle(upper)
+        low.semilogx(lasts, [row] * len(upper), mark, color=COLOURS[colour], ms=7)
+low.axvline(509, color="k", ls="--", lw=1)
+top.set(aspect="equal", xlabel="real part", ylabel="imaginary part")
+top.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+low.set(xlabel="wavelength in places", ylim=(1.6, -0.6))
+low.set_yticks([0, 1], ["MiniLM", "walk"])
 plt.show()
 
 # %%
-lengths = {name: 2 * np.pi / np.angle(found[name][-1]) for name in list(looks)[:2]}
-bounds = [(5, 7), (15, 20), (45, 60), (130, 190), (450, 800)]
-ladder = [approx(v, *b) for v, b in zip(lengths["MiniLM"], bounds, strict=True)]
+last = {name: 2 * np.pi / np.angle(found[name][2]) for name in list(looks)[:2]}
+bounds = [(5, 7), (15, 20), (45, 60), (130, 190), (510, 800)]
+ladder = [approx(v, *b) for v, b in zip(last["MiniLM"], bounds, strict=True)]
 print("MiniLM's wavelengths:", *ladder)
-print(
-    "each over the last:  ",
-    *(approx(v, 2.5, 4.5) for v in lengths["MiniLM"][1:] / lengths["MiniLM"][:-1]),
-)
-print("the random walk's:   ", *(approx(v, 100, 1200) for v in lengths["random walk"]))
-_, z, A, _ = found["MiniLM"]
+ratios = last["MiniLM"][1:] / last["MiniLM"][:-1]
+print("each over the last:  ", *(approx(v, 2.7, 3.3) for v in ratios[:3]), end=" ")
+print(approx(ratios[3], 3.4, 5))
+print("the random walk's:   ", *(approx(v, 100, 1200) for v in last["random walk"]))
+
+# %%
+for name, bounds in {"MiniLM": (40, 160), "random walk": (1, 3)}.items():
+    z, A, _ = found[name]
+    size = (z[1:] ** 2).sum()
+    copied = ((z[1:] - z[:-1]) ** 2).sum() / size
+    modelled = ((z[1:] - z[:-1] @ A) ** 2).sum() / size
+    print(f"{name:11} unexplained by copying the row before:", approx(copied, 0, 0.5))
+    print(f"{'':11} unexplained by A:", approx(modelled, 0, 0.01), end=", ")
+    print("better by a factor", approx(copied / modelled, *bounds))
+
+# %%
+z, A, _ = found["MiniLM"]
 error = ((z[1:] - z[:-1] @ A) ** 2).sum(1) / (z[1:] ** 2).sum(1)  # one per step
-total = ((z[1:] - z[:-1] @ A) ** 2).sum() / (z[1:] ** 2).sum()
-print(
-    "variance that one matrix for all steps leaves unexplained:", approx(total, 0, 0.01)
-)
+fits = []
+for start in (128, 255):
+    upper = turning(z[start : start + 126])[2]
+    fits.append((2 * np.pi / np.angle(upper))[:3])
+print("fitted to rows 129 to 254:", *(approx(v, 5, 60) for v in fits[0]))
+print("fitted to rows 256 to 381:", *(approx(v, 5, 60) for v in fits[1]))
+print("slower by a factor:", *(approx(v, 1.08, 1.17) for v in fits[1] / fits[0]))
 
 # %% [markdown]
-# Ten of 384 dimensions, and in them five hands, each about three times slower than the
-# one before. **Training found the clock: it counts, roughly in base three**, and one
-# rotation takes each place to the next. The eigenvalues alone would prove little, for
-# those of a random walk lie on the circle too, as those of smooth curves do. The ladder
-# is what the walk does not have: its wavelengths are fractions of the table's own
-# length. Nor is it the formula's ladder: that one has 192 rungs for 384 features, this
-# one has five. (One model. Wang and Chen {cite}`wang2020position` compare the learnt
-# tables of several.)
+# A walk is predicted still better, because it hardly moves. What counts is what the
+# matrix adds to copying: for the walk next to nothing, for MiniLM nearly all. Nor would
+# the eigenvalues alone prove much, for those of a walk lie on the circle too, as those
+# of smooth curves do; its wavelengths are those of the table, or of a good part of it.
+#
+# What the walk does not have is this: ten of 384 dimensions, and in them **four hands,
+# each about three times slower than the one before, and a slow drift longer than the
+# table**; their speeds wander by about a tenth along it. One matrix, nearly a rotation,
+# takes each place to the next. It is not the formula's ladder: that one has 192 rungs
+# for 384 features. (One model. Wang and Chen {cite}`wang2020position` compare the
+# learnt tables of several.)
 #
 # How good is the one matrix, place by place?
 
@@ -580,10 +660,11 @@ print(
 # Row 127 is out of step with its neighbours, it is longer than they are, and from row
 # 128 on all rows are longer. An explanation lies near. The model card says that the
 # last training, on pairs of sentences, cut texts after 128 tokens {cite}`allminilm`.
-# Then place 127, whenever it was reached, held the closing `[SEP]`: not a place like
-# others, an end, as place 511 is in a text of 512. And the rows from 128 on got no
-# gradient in that training; they are as the language model left them. The table
-# remembers how it was trained.
+# Then place 127, whenever it was reached, held `[SEP]`, the token that closes a text:
+# not a place like others, an end, as place 511 is in a text of 512. And the rows from
+# 128 on got no gradient in that training; they are as the distillation left them, but
+# for weight decay. The table remembers how it was trained. (The bump between 256 and
+# 381 is the stretch where the hands turn more slowly.)
 #
 # One hears that the late rows of such tables are "undertrained" and must be worse. Here
 # they saw less training, and are the *more* regular ones. Only the measurement could
@@ -591,12 +672,15 @@ print(
 #
 # ## Where people go wrong
 #
-# - **The exponent that counts features**, and **the factor** $\sqrt D$ **on top of**
-#   `nn.Embedding`: both measured above. Neither raises an error.
-# - **Interpolating a learned table as if it were a formula.** Rows in between do exist
-#   for sinusoids (any $p$ will do); for a table the row "7.5" is an average of two
-#   rows, and nobody promised that this means anything. In the regular part of MiniLM's
-#   table it misses several times as much as sinusoids do:
+# - **The exponent that counts features.** It raises no error, and the picture has its
+#   waves. Test the table: does one matrix move it on?
+# - **The factor** $\sqrt D$ **on top of** `nn.Embedding`. No error here, either. What one
+#   has is a model that starts out all but blind to order: its places whisper beside
+#   words that are some thirty times as loud.
+# - **Interpolating a learned table as if it were a formula.** For sinusoids any $p$ will
+#   do. For a table the row "7.5" must be made up. Vision Transformers do so when the
+#   image gets larger {cite}`dosovitskiy2021vit`, and then train on. Along a table with a
+#   wave of six places, the mean of two neighbours is a bad guess:
 
 # %%
 inner = table[128:510]
@@ -627,9 +711,9 @@ check.one_hand(back)
 # It is 710, since $\pi$ is nearly 355/113: on one hand, places 0 and 710 all but
 # coincide. That is what the other hands are for.
 #
-# **2. Left and right.** Write `sided(d)`: a matrix $B$ (d, d) so that `pe @ B @ pe.T`
-# depends on the offset alone, is odd in it, and is positive for keys one to three
-# places to the right.
+# **2. Left and right.** Let `pe = sinusoidal(torch.arange(L), d)`. Write `sided(d)`: a
+# matrix $M$ (d, d) so that `pe @ M @ pe.T` depends on the offset alone, is odd in it,
+# and is positive for keys one to three places to the right.
 
 # %%
 sided = ...  # def sided(d): …
@@ -645,19 +729,23 @@ def sided(d):
 check.sided(sided)
 
 # %% [markdown]
-# **3. For an evening: a table from a stranger.** Write `wavelengths(table, r)`: a table
-# of position vectors (L, D), float64, in which `r` directions matter; returns the `r //
-# 2` wavelengths, shortest first. Then try it on a model of your own.
+# **3. For an evening: a table from a stranger.** Write `wavelengths(table)`: a table of
+# position vectors (L, D), float64, in which a few directions matter and the rest is
+# faint noise. Find their number $r$ from the variances, as we did by eye: the cliff is
+# where the ratio of one to the next is largest. Return the $r/2$ wavelengths, shortest
+# first. Then try it on a model of your own.
 
 # %%
-wavelengths = ...  # def wavelengths(table, r): …
+wavelengths = ...  # def wavelengths(table): …
 check.wavelengths(wavelengths)
 
 
 # %% tags=["hide-cell"]
-def wavelengths(table, r):
+def wavelengths(table):
     centred = table - table.mean(0)
-    z = centred @ torch.linalg.svd(centred, full_matrices=False)[2][:r].T
+    _, sizes, axes = torch.linalg.svd(centred, full_matrices=False)
+    r = int((sizes[:20] / sizes[1:21]).argmax()) + 1
+    z = centred @ axes[:r].T
     A = torch.linalg.lstsq(z[:-1], z[1:]).solution
     angles = torch.linalg.eigvals(A).angle()
     return (2 * math.pi / angles[angles > 0]).sort().values
@@ -671,10 +759,11 @@ check.wavelengths(wavelengths)
 # The sinusoidal encoding counts with digits that glide: pairs of sine and cosine, each
 # slower than the one before by the same factor; the 10000 sets the slowest. Moving on
 # by $k$ is one rotation for all places, so dot products see the offset alone, and not
-# its sign; the learned projections add the sign. Order of the features does not matter,
-# equal speed within a pair does. A learned table is bounded by its length, and its rows
-# are trained by texts that reach them. The one we opened had found five hands in ratio
-# three, and bore the marks of `[CLS]` at 0 and of the ends at 127 and 511.
+# its sign; the learned projections can add the sign. Order of the features does not
+# matter; without equal speed within a pair there is no such rotation. A learned table
+# is bounded by its length, and its rows are trained by texts that reach them. The one
+# we opened had found hands in a ratio of about three, and bore the marks of `[CLS]` at
+# 0 and of the ends at 127 and 511.
 #
 # If attention needs only the offset, why go through places at all? Next: [relative
 # positions](03_relative).

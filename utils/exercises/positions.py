@@ -253,7 +253,7 @@ def by_parts(answer):
 
 @exercise
 def bag_knows(answer):
-    """the five questions, each against a text and the same words in another order."""
+    """the five questions."""
     hints = {
         "length": (False, "Write a text twice: does any mean change?"),
         "share of 我": (True, "A share is a mean. Does it need order?"),
@@ -271,31 +271,34 @@ def bag_knows(answer):
 
 @exercise
 def look(answer):
-    """the largest score of each row, for k = −3, −1, 0, 2 and d = 32, 64."""
+    """all scores of the rows with both neighbours, for k = 0, 1, 2, 3; d = 32, 64."""
     import torch
 
     from utils.positions import sinusoidal
 
-    for k, d in [(-1, 32), (2, 32), (-3, 64), (0, 64)]:
-        pe, B = sinusoidal(torch.arange(40), d), torch.as_tensor(answer(k, d))
-        said = f"look({k}, {d}) has the shape {tuple(B.shape)}."
-        expect(B.shape == (d, d), said, f"({d}, {d})", "One matrix for all rows.")
-        rows = torch.arange(max(0, -k), 40 - max(0, k))
-        found = (pe @ B.to(pe.dtype) @ pe.T).argmax(-1)[rows]
-        other = k and bool((found[3:-3] == rows[3:-3] - k).all())
-        hint = "Try k = 0 first: which matrix leaves every row where it is?"
-        if other:
-            hint = "It looks to the other side: rows are multiplied from the right."
-        elif bool((found == rows).all()):
-            hint = "Every row looks at itself. What has to happen to pe first?"
-        said = f"look({k}, {d}): row {int(rows[5])} looks at {int(found[5])}."
-        right = bool((found == rows + k).all())
-        expect(right, said, f"row i at i + ({k})", hint)
+    for k, d in [(1, 32), (2, 32), (3, 64), (0, 64)]:
+        pe, M = sinusoidal(torch.arange(40), d), torch.as_tensor(answer(k, d))
+        said = f"look({k}, {d}) has the shape {tuple(M.shape)}."
+        expect(M.shape == (d, d), said, f"({d}, {d})", "One matrix for all rows.")
+        rows = torch.arange(k, 40 - k)
+        plain = pe @ pe.T
+        slips = {
+            "That is the plain product: nobody has moved.": plain[rows],
+            "That is row i + k alone: rows are multiplied from the right.": plain[
+                rows + k
+            ],
+            "That is row i − k alone. Where is the other side?": plain[rows - k],
+            "That is the sum of the two rows.": plain[rows - k] + plain[rows + k],
+        }
+        hint = "Which matrix gives row i + k alone? Which gives row i − k?"
+        got = (pe @ M.to(pe.dtype) @ pe.T)[rows]
+        want = (plain[rows - k] + plain[rows + k]) / 2
+        expect_close(f"pe @ look({k}, {d}) @ pe.T", got, want, slips, hint)
 
 
 @exercise
 def order_error(answer):
-    """a sum, a blind layer, a running sum and a function that sorts."""
+    """attention, a running sum, one with D′ ≠ D, adding the place, and squaring."""
     import torch
 
     torch.manual_seed(0)
@@ -303,12 +306,14 @@ def order_error(answer):
     functions = {
         "attention": lambda x: (x @ x.T).softmax(-1) @ x,
         "a running sum": lambda x: x.cumsum(0),
+        "a running sum of two features": lambda x: x[:, :2].cumsum(0),
         "adding the place": lambda x: x + torch.arange(len(x))[:, None],
         "squaring": lambda x: x.square(),
     }
     for name, f in functions.items():
         inverse = order.argsort()
-        want = float((f(x[order]) - f(x)[order]).abs().max())
+        gap = f(x[order]) - f(x)[order]
+        want = float(gap.abs().max())
         slips = {
             "The output was not permuted. Rows may stand elsewhere.": float(
                 (f(x[order]) - f(x)).abs().max()
@@ -316,9 +321,11 @@ def order_error(answer):
             "Shuffle both sides the same way: one of them went backwards.": float(
                 (f(x[order]) - f(x)[inverse]).abs().max()
             ),
-            "The largest absolute difference, not the mean.": float(
-                (f(x[order]) - f(x)[order]).abs().mean()
+            "The largest absolute difference, not the mean.": float(gap.abs().mean()),
+            "Differences may be negative: take absolute values first.": float(
+                gap.max()
             ),
+            "The largest entry, not a norm of them all.": float(gap.norm()),
         }
         hint = "f(x[order]) against f(x)[order]."
         got = float(answer(f, x, order))
@@ -362,6 +369,9 @@ def sided(answer):
         hint = "Use blocks of two by two, for sine and cosine of the same frequency."
         expect(bool(step.abs().max() < 1e-9), said, "one number for each offset", hint)
         even = bool((scores - scores.T).abs().max() < 1e-9)
+        hint = "All scores are zero, and zero is no side. Where are the sines?"
+        said = "Every score is zero."
+        expect(bool(scores.abs().max() > 1e-9), said, "scores that differ", hint)
         said = "Score(i, j) is not −score(j, i)."
         hint = "The sum of the cosines is even: the plain product. Turn by a quarter."
         if not even:
@@ -389,12 +399,19 @@ def wavelengths(answer):
         table = waves @ turn[: waves.shape[1]] + torch.randn(40, generator=generator)
         table = table + 1e-4 * torch.randn(200, 40, generator=generator)
         want, n = torch.tensor(lengths).double(), 2 * len(lengths)
-        got = torch.as_tensor(answer(table, n)).double()
-        said = f"You returned {len(got)} wavelengths for r = {n}."
-        hint = "Eigenvalues come in conjugate pairs: keep one of each."
+        got = torch.as_tensor(answer(table)).double()
+        said = f"You returned {len(got)} wavelengths where {n} directions matter."
+        hint = "Is the cliff where s[i] / s[i + 1] is largest, and r = i + 1?"
+        if len(got) < n // 2:
+            hint = "Is the mean subtracted? " + hint
+        if len(got) == n:
+            hint = "Eigenvalues come in conjugate pairs: keep one of each."
         expect(len(got) == n // 2, said, f"{n // 2}", hint)
         slips = {
             "Those are angles per step: a turn is 2π.": 2 * math.pi / want,
+            "Angles per step, smallest first: a turn is 2π.": (2 * math.pi / want).flip(
+                0
+            ),
             "Right, but longest first.": want.flip(0),
             "A whole turn is 2π, not π.": want / 2,
             "Those are the lengths over 2π.": want / 2 / math.pi,
