@@ -465,8 +465,7 @@ settle_all(
 # MiniLM carries such a table, 512 rows of 384 features. The model was distilled from a
 # larger one {cite}`wang2020minilm`, half of its layers were taken out
 # {cite}`reimersminilm`, and what was left was trained on pairs of sentences
-# {cite}`allminilm`. Nobody told it about waves. What
-# is in the table?
+# {cite}`allminilm`. Nobody told it about waves. What is in the table?
 
 # %% mystnb={"figure": {"caption": "MiniLM\u2019s learnt position vectors. Left: the cosine between any two of them. Right: their lengths, by place.", "name": "fig-minilm-places"}, "image": {"alt": "Left, a heat map of 512 rows and columns with a bright diagonal and fine stripes parallel to it; the first row and column are dark. Right, lengths on a logarithmic axis: place 0 at 2.4, the others between 0.4 and 0.5 with a step up at 128 and an outlier at 127, the last two at 0.9 and 1."}} tags=["hide-input"]
 model, tokenizer = pretrained.encoder()
