@@ -611,6 +611,11 @@ WRONG["positions.gap_needed"] = [
 ]
 
 
+def kept(d, trained, base, slow, fast):
+    omega = base ** (-torch.arange(0, d, 2, dtype=torch.double) / d)
+    return ((trained * omega / (2 * math.pi) - slow) / (fast - slow)).clamp(0, 1)
+
+
 def ramp(d, factor, trained, base, slow, fast, turn=2 * math.pi, swap=False):
     omega = base ** (-torch.arange(0, d, 2, dtype=torch.double) / d)
     keep = ((trained * omega / turn - slow) / (fast - slow)).clamp(0, 1)
@@ -624,6 +629,11 @@ WRONG["positions.by_parts"] = [
     lambda *how: ramp(*how, turn=1),
     lambda d, factor, trained, base, slow, fast: places.yarn(
         d, factor, trained, base, fast, slow
+    ),
+    lambda d, factor, trained, base, slow, fast: ramp(d, factor, trained, base, 1, 32),
+    lambda d, factor, *how: (
+        1
+        / (1 / ramp(d, 1, *how) + (factor - 1) * (1 - kept(d, *how)) / ramp(d, 1, *how))
     ),
 ]
 

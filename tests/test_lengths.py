@@ -113,6 +113,27 @@ def test_the_numbers_of_t5_move_further():
     assert far.abs().max() > 5 * near.abs().max() > 0
 
 
+def test_a_name_with_a_comma_sets_one_thing_otherwise():
+    assert lengths.new_method("Shaw").clip == 8
+    assert lengths.new_method("Shaw, clip 255").clip == 255
+    assert lengths.new_method("T5").how == (False, 16, 16)
+    assert lengths.new_method("T5, 32 buckets").how == (False, 32, 128)
+    slow = lengths.new_method("RoPE, base 10").frequencies
+    assert torch.equal(slow, positions.frequencies(16, 10))
+
+
+def test_clipped_distances_stand_still_at_31():
+    reader, where = lengths.LookBack(lengths.new_method("ALiBi")), torch.arange(100)
+    clipped = lengths.stretched_reader(reader, "clip").method
+    plain = positions.alibi_bias(4, where)
+    near = positions.offsets(where).abs() < 32
+    assert torch.equal(clipped.bias(where)[:, near], plain[:, near])
+    assert (clipped.bias(where)[:, ~near] == plain[:, 31, :1]).all()
+    both = lengths.stretched_reader(reader, "clip, gain").method
+    assert torch.equal(both.bias(where), clipped.bias(where))
+    assert both.gain == positions.yarn_gain(8) and clipped.gain == 1
+
+
 def test_stretching_changes_a_copy_alone():
     reader = lengths.LookBack(lengths.new_method("RoPE"))
     before = reader.method.frequencies.clone()
@@ -125,6 +146,9 @@ def test_stretching_changes_a_copy_alone():
     assert torch.equal(others["YaRN"].method.frequencies, positions.yarn(16, 8, 32))
     assert [o.method.gain for o in others.values()] == [1, 1, positions.yarn_gain(8)]
     assert others["PI"].layers[1].attention.method is others["PI"].method
+    spread = lengths.stretched_reader(reader, "YaRN frequencies").method
+    assert torch.equal(spread.frequencies, positions.yarn(16, 8, 32))
+    assert spread.gain == 1
     learned = lengths.LookBack(lengths.new_method("learned"))
     table = lengths.stretched_reader(learned, "tiled").method.table.weight
     assert torch.equal(table[40], learned.method.table.weight[8])

@@ -86,11 +86,17 @@ def tagging_f1() -> None:
 def positions_extrapolation() -> None:
     """Seven methods trained on 32 tokens, read at 256; stretched, and trained on."""
     reread = {
-        "RoPE": ["PI", "NTK", "YaRN", "gain"],
+        "RoPE": ["PI", "NTK", "YaRN", "YaRN frequencies", "gain"],
         "learned": ["tiled"],
-        **dict.fromkeys(["NoPE", "Shaw", "T5, one rate"], ["gain"]),
+        **dict.fromkeys(
+            ["ALiBi", "ALiBi, 1,600 steps"], ["gain", "clip", "clip, gain"]
+        ),
+        **dict.fromkeys(
+            ["NoPE", "NoPE, 1,600 steps", "Shaw", "T5, one rate"], ["gain"]
+        ),
     }
-    kinds = {name: (name, {}) for name in lengths.METHODS}
+    variants = ["Shaw, clip 255", "T5, 32 buckets", "RoPE, base 10"]
+    kinds = {name: (name, {}) for name in [*lengths.METHODS, *variants]}
     kinds["T5, one rate"] = "T5", {"haste": 1}
     for name in ("NoPE", "ALiBi"):
         kinds[f"{name}, 1,600 steps"] = name, {"steps": 1600}

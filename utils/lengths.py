@@ -99,24 +99,33 @@ class LookBack(nn.Module):
         return self.logits(self.last(x))
 
 
+SETTINGS: dict[str, dict] = {
+    "learned": {"length": 256},
+    "Shaw": {"clip": 8},
+    "Shaw, clip 255": {"clip": 255},
+    "T5": {"buckets": 16, "max_distance": 16},
+    "T5, 32 buckets": {"buckets": 32, "max_distance": 128},  # the library's
+    "RoPE, base 10": {"base": 10},
+}
+
+
 def new_method(name: str) -> positions.Nothing:
     """A fresh method by name, for 4 heads of 16 features, so D = 64: (B, L, 64).
 
     The table of "learned" has rows for 256 positions, a fifth as long as the tokens'
-    vectors; each bucket of "T5" occurs in 32 tokens, and all are alike.
+    vectors; each bucket of "T5" occurs in 32 tokens, and all are alike. The names with
+    a comma set one thing otherwise.
     """
-    if name == "T5":
-        method = positions.T5Bias(HEADS, FEATURES, buckets=16, max_distance=16)
-        nn.init.zeros_(method.table.weight)
-        return method
-    if name == "learned":
-        method = positions.Learned(HEADS, FEATURES, length=256)
-        nn.init.normal_(method.table.weight, std=0.2)
-        return method
-    if name == "Shaw":
-        return positions.Shaw(HEADS, FEATURES, clip=8)
     kinds = {"NoPE": "Nothing", "sinusoidal": "Sinusoidal"}
-    return getattr(positions, kinds.get(name, name))(HEADS, FEATURES)
+    kinds |= {"learned": "Learned", "T5": "T5Bias"}
+    kind = name.partition(",")[0]
+    make = getattr(positions, kinds.get(kind, kind))
+    method = make(HEADS, FEATURES, **SETTINGS.get(name, {}))
+    if kind == "T5":
+        nn.init.zeros_(method.table.weight)
+    if kind == "learned":
+        nn.init.normal_(method.table.weight, std=0.2)
+    return method
 
 
 METHODS = ["NoPE", "sinusoidal", "learned", "Shaw", "T5", "ALiBi", "RoPE"]
@@ -159,18 +168,22 @@ def trained_reader(name: str, seed: int, **how) -> LookBack:
 
 
 def stretched_reader(reader: LookBack, how: str, factor: float = 8.0) -> LookBack:
-    """A copy with RoPE stretched by "PI", "NTK" or "YaRN"; "gain" is YaRN's gain alone.
+    """A copy with RoPE stretched by "PI", "NTK" or "YaRN".
 
-    Also "plain", the copy as it is, and "tiled", for "learned": rows 0 … 31 of the
-    table (256, 64) again and again.
+    YaRN's two parts alone are "YaRN frequencies" and "gain". Also "plain", the copy as
+    it is; "clip", for ALiBi: distances (L, L) above 31 count as 31; "clip, gain"; and
+    "tiled", for "learned": rows 0 … 31 of the table (256, 64) again and again.
     """
     other, d = copy.deepcopy(reader), FEATURES
-    if how in ("YaRN", "gain"):
+    if how in ("YaRN", "gain", "clip, gain"):
         other.method.gain = positions.yarn_gain(factor)
+    if how in ("clip", "clip, gain"):
+        edge = positions.alibi_slopes(HEADS)[:, None, None] * (1 - TRAINED)  # at 31
+        other.method.bias = lambda p: positions.alibi_bias(HEADS, p).maximum(edge)
     if how in ("PI", "NTK"):
         stretch = {"PI": positions.interpolated, "NTK": positions.ntk}[how]
         other.method.frequencies = stretch(d, factor)
-    if how == "YaRN":
+    if how in ("YaRN", "YaRN frequencies"):
         other.method.frequencies = positions.yarn(d, factor, TRAINED)
     if how == "tiled":
         table = other.method.table.weight

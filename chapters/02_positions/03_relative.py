@@ -17,8 +17,8 @@
 #
 # There are two answers. One adds something to the scores, one number for each distance.
 # The other adds nothing to anything: it turns queries and keys like the hands of a
-# clock, and almost every language model of this decade works that way. At the end of
-# this page you can
+# clock. LLaMA works that way, and so do most of the newer models that this page asks.
+# At the end you can
 #
 # - draw the matrix B of a relative bias, and count its parameters;
 # - say what T5, ALiBi and Shaw put into it, and which of them can point at "three
@@ -80,8 +80,8 @@ notes_say("positions-relative", "positions-list")
 # five hundred others was never asked.
 
 # %%
-b = {0: 0.0, -1: math.log(2), -2: 0.0}
-scores = [[b.get(j - i, -math.inf) for j in range(3)] for i in range(3)]
+prefer = {0: 0.0, -1: math.log(2), -2: 0.0}
+scores = [[prefer.get(j - i, -math.inf) for j in range(3)] for i in range(3)]
 weights = torch.tensor(scores, dtype=torch.double).softmax(-1)
 for row in weights:
     print([round(w, 4) for w in row.tolist()])
@@ -127,11 +127,12 @@ plt.show()
 # Such a striped matrix has a name, *Toeplitz* (托普利茨矩阵), and it is cheap: $2L - 1$
 # numbers for each head instead of $L^2$.
 #
-# But is it true of real methods, seen from outside? Attention has no window through
-# which one could see a B. It has scores, and content gets into them. So we take the
-# content out: a text of six *identical* tokens. Whatever differs between the scores
-# then can only come from the places. The class that carries a method has four hooks,
-# and each method overrides one of them:
+# But is it true of real methods, seen from outside? B cannot be read off a model: what
+# attention computes are scores, and content gets into them. So we take the content out:
+# a text of six *identical* tokens. Whatever differs between the scores then can only
+# come from the places. The class that carries a method has four hooks, and each method
+# overrides one of them (`gain` waits until the [next
+# page](04_beyond_the_trained_length)):
 
 # %%
 show(positions.Nothing)
@@ -147,9 +148,10 @@ token, q_weight, k_weight = (
 def scores_of_equals(method, where):
     """Scores (h, L, L) of one token repeated L times, random weights, float64."""
     x = method.double().embed(token.expand(1, len(where), 64), where)
-    q, k = ((x @ w / 8).unflatten(-1, (HEADS, d)) for w in (q_weight, k_weight))
-    q, k = (method.turn(t.transpose(1, 2), where) for t in (q, k))
-    return method.score(q, k, where)[0].detach()
+    query = (x @ q_weight / 8).unflatten(-1, (HEADS, d)).transpose(1, 2)  # 8 = √64
+    key = (x @ k_weight / 8).unflatten(-1, (HEADS, d)).transpose(1, 2)
+    query, key = method.turn(query, where), method.turn(key, where)
+    return method.score(query, key, where)[0].detach()
 
 
 # %%
@@ -169,17 +171,16 @@ for name in kinds:
     print(f"{name:11} striped: {bool(stripes)!s:6} blind to a shift by 500: {shifted}")
 
 # %%
-bias = kinds["T5"].bias(where)[0]  # (6, 6), one head
 settle(
     "positions-relative",
     close(S["T5"][:, 1:, 1:], S["T5"][:, :-1, :-1], 1e-12),
     close(S["Shaw"][:, 1:, 1:], S["Shaw"][:, :-1, :-1], 1e-12),
-    same(len(bias.unique()), 2 * L - 1),
+    same(len(B.unique()), 2 * L - 1),
     same(kinds["T5"].bias(where + 500), kinds["T5"].bias(where)),
     close(moved["Shaw"], S["Shaw"], 1e-12),
     apart(S["learned"][:, 1:, 1:], S["learned"][:, :-1, :-1], 0.1),
     apart(moved["learned"], S["learned"], 0.1),
-    note="S: scores of identical tokens; moved: the same 500 places later",
+    note="B: the figure's; S: scores of identical tokens; moved: 500 places later",
 )
 
 # %% [markdown]
@@ -221,7 +222,9 @@ print(f"products to pick from: {length * (2 * clip + 1):,} for each head")
 # one. T5 {cite}`raffel2020t5` gives one number to each head and *bucket* (桶) of
 # offsets. Near offsets have a bucket each, further ones share, and the buckets get
 # wider like the decades of a logarithm. 32 buckets are 32 numbers for each head,
-# whatever the length.
+# whatever the length, and once for all layers. (Of the 32, one is never used when both
+# sides have their own: number 16 would be distance 0 on the right. And T5 itself does
+# not divide by $\sqrt d$ as equation {eq}`eq-bias` does; here all methods do.)
 
 # %%
 show(positions.t5_bucket)
@@ -250,22 +253,28 @@ for both_sides in (True, False):
     print(f"the last bucket on the left begins at distance {-int(last)}, not at 128")
 
 # %% [markdown]
-# That surprises people who set `max_distance`: it is where the last bucket *would end*,
-# if it ended. Where it begins, everything is already one.
+# That surprises people who set `max_distance`: it is where the last bucket *would end*.
+# In the encoder all distances from 91 on share one number.
 #
 # Are the numbers learnt as one would hope? A small language, which we shall use again
 # on the next page, gives attention something to look back for. Its texts begin with
 # four definitions; then each symbol, 0 to 7, is **one more than the token three places
-# before it**, except that a fifth of them are drawn anew, and that now and then a
-# question, `A?`, is asked and answered with what was defined.
+# before it**, counted round, 7 to 0, except that a fifth of them are drawn anew, and
+# that now and then a question, such as `A?`, is asked and answered with what was
+# defined. As a token to count from, a definition `D7` counts as 7, and the questions
+# `A?`, `B?`, `C?`, `D?` as 0, 1, 2, 3.
 
 # %%
 ids, answers = lengths.sample_texts(np.random.default_rng(1), 1, 30)
 print(lengths.spell_out(ids[0]))
 
 # %% [markdown]
+# The first symbol, 4, is one more than A3. After `D?` and its answer, 7, stand 0, 4, 0:
+# one more than 7, counted round; than `D?`, which counts as 3; and than the answer.
+#
 # A model of two layers with T5's bias was trained on such texts, from a table of zeros,
-# eight times. The record keeps the tables.
+# eight times. It has 16 buckets, not 32, and its table learnt at ten times the rate of
+# the rest ([next page](04_beyond_the_trained_length)). The record keeps the tables.
 
 # %% mystnb={"figure": {"caption": "What eight small models learnt to add for each bucket: one line for each model and head, from the record. The token to be predicted follows the last one seen, so \u201cthree places before it\u201d is two back from the query. There all 32 heads put their peak.", "name": "fig-learnt-bias"}, "image": {"alt": "32 lines of bias against bucket 0 to 15. All run between zero and minus two, except for one sharp peak at bucket two, up to more than two, that all share."}} tags=["hide-input"]
 tables = np.array(records.read("positions_extrapolation")["samples"]["T5"]["table"])
@@ -312,32 +321,30 @@ plt.show()
 
 # %%
 length = 10
+future = ~torch.ones(length, length).tril().bool()
 for heads in (8, 12, 25):
     row = build_alibi_tensor(torch.ones(1, length), heads, torch.float32)
     striped = positions.alibi_bias(heads, torch.arange(length)).float()
-    future = ~torch.ones(length, length).tril().bool()
-    a, b = (t.masked_fill(future, -math.inf).softmax(-1) for t in (row, striped))
-    print(
-        f"{heads:2} heads: {tuple(row.shape)} against {tuple(striped.shape)};", end=" "
-    )
-    print("weights equal within 1e-6:", bool((a - b).abs().max() < 1e-6))
+    theirs = row.masked_fill(future, -math.inf).softmax(-1)
+    ours = striped.masked_fill(future, -math.inf).softmax(-1)
+    print(f"{heads:2} heads: {tuple(row.shape)}, {tuple(striped.shape)};", end=" ")
+    print("weights equal within 1e-6:", bool((theirs - ours).abs().max() < 1e-6))
 
 # %% [markdown]
-# It is not. For causal attention $-s(i - j) = s j - s i$, and $s i$ is the same for the
-# whole row; the softmax does not see what is added to a whole row. So **a linear
-# penalty on the distance is the same as a linear reward for the key's place**, and the
-# second needs no matrix.
+# It is not. With the slope $\alpha$, causal attention adds $-\alpha(i - j) = \alpha j -
+# \alpha i$, and $\alpha i$ is the same for the whole row; the softmax does not see what
+# is added to a whole row. So **a linear penalty on the distance is the same as a linear
+# reward for the key's place**, and the second needs no matrix.
 #
 # The straight line has another consequence. A bias that only falls can prefer near to
 # far. It cannot prefer *three back* to two back:
 
 # %%
 w = scores_of_equals(kinds["ALiBi"], torch.arange(8)).softmax(-1)[:, -1]  # (4, 8)
-print("8 equal tokens, the last one looks back; weights on 2 back ÷ on 1 back:")
-print(
-    [round(v, 4) for v in (w[:, 5] / w[:, 6]).tolist()], "= exp(−slope), head by head"
-)
-assert torch.allclose(w[:, 5] / w[:, 6], (-positions.alibi_slopes(4)).exp())
+ratio = w[:, 4] / w[:, 5]  # the last token is number 7
+assert torch.allclose(ratio, (-positions.alibi_slopes(HEADS)).exp())
+print("8 equal tokens, the last one looks back; weights on 3 back ÷ on 2 back:")
+print([round(v, 4) for v in ratio.tolist()], "= exp(−slope), head by head")
 
 # %% [markdown]
 # Never above one, in any head. Content can make up for it, in several layers and with
@@ -347,8 +354,8 @@ assert torch.allclose(w[:, 5] / w[:, 6], (-positions.alibi_slopes(4)).exp())
 # ## RoPE, by hand: two clocks
 #
 # Now the other answer. Take a query and a key with two features each and read them as
-# complex numbers (复数), $q = q_1 + i\,q_2$. Their dot product is the real part of $q$
-# times the conjugate of $k$: $\operatorname{Re}(q\,\bar k) = q_1k_1 + q_2k_2$.
+# complex numbers (复数), $q = q_1 + \mathrm{i}\,q_2$. Their dot product is the real part
+# of $q$ times the conjugate of $k$: $\operatorname{Re}(q\,\bar k) = q_1k_1 + q_2k_2$.
 #
 # Turn the query by an angle that is proportional to its place, $m\,\omega$, and the key
 # by $n\,\omega$. Let both be 1 before, and $\omega = 90°$. At places 1 and 0 the hands
@@ -357,51 +364,53 @@ assert torch.allclose(w[:, 5] / w[:, 6], (-positions.alibi_slopes(4)).exp())
 
 # %%
 for m, n in [(1, 0), (2, 0), (5, 3), (502, 500)]:
-    q, k = 1j**m, 1j**n  # one turned by 90° so many times
-    print(f"places {m:3} and {n:3}: product", round((q * k.conjugate()).real))
+    hand, other = 1j**m, 1j**n  # 1, turned by 90° so many times
+    print(f"places {m:3} and {n:3}: product", round((hand * other.conjugate()).real))
 
 # %% [markdown]
 # ## RoPE, in general
 #
 # That was the whole idea of {term}`RoPE 旋转位置编码 <rotary position embedding (RoPE)>`
-# {cite}`su2024roformer`. With $\tilde q = q\,e^{i m\omega}$ and
-# $\tilde k = k\,e^{i n\omega}$,
+# {cite}`su2024roformer`. Let $m$ and $n$ be the places of query and key, as in the
+# paper, and $\mathrm{i}$ the imaginary unit. With
+# $\tilde q = q\,e^{\mathrm{i} m\omega}$ and $\tilde k = k\,e^{\mathrm{i} n\omega}$,
 #
 # $$
 # \begin{aligned}
 # \operatorname{Re}\bigl(\tilde q\,\overline{\tilde k}\bigr)
-# &= \operatorname{Re}\bigl(q\,e^{i m \omega}\,\bar k\,e^{-i n \omega}\bigr) \\
-# &= \operatorname{Re}\bigl(q\,\bar k\,e^{i (m - n)\omega}\bigr) .
+# &= \operatorname{Re}\bigl(q\,e^{\mathrm{i} m \omega}\,\bar k\,
+# e^{-\mathrm{i} n \omega}\bigr) \\
+# &= \operatorname{Re}\bigl(q\,\bar k\,e^{\mathrm{i} (m - n)\omega}\bigr) .
 # \end{aligned}
 # $$ (eq-rope)
 #
 # Each token is turned by its *absolute* place, on its own, without knowing of any
-# other. The product keeps only the difference. And $|e^{i m \omega}| = 1$: no vector
-# gets longer or shorter.
+# other. The product keeps only the difference. And $|e^{\mathrm{i} m \omega}| = 1$: no
+# vector gets longer or shorter.
 #
 # A head of $d$ features is $d/2$ such pairs, and each pair turns at its own speed,
-# $\omega_i = \text{base}^{-2i/d}$, the same series as in the sinusoidal encoding: from
-# one radian for each place down to almost none. One clock with a second hand, a minute
-# hand, an hour hand.
+# $\omega_r = \text{base}^{-2r/d}$ for pair $r$, the series of the sinusoidal encoding:
+# from one radian for each place down to almost none. One clock with a second hand, a
+# minute hand, an hour hand. (On the figure hands turn anticlockwise, as angles do.)
 
 # %% mystnb={"figure": {"caption": "Four of the eight pairs of a head with 16 features, at the places (2, 5) above and (12, 15) below. Blue: the query, orange: the key, both at 3 o\u2019clock before turning. The hands stand elsewhere ten places later; the angle between them is the same, fast pairs on the left, slow ones on the right.", "name": "fig-clocks"}, "image": {"alt": "Two rows of four clock faces with a blue and an orange hand. In each column the shaded angle between the hands is the same above and below, large on the left and nearly zero on the right."}} tags=["hide-input"]
 omega = positions.frequencies(16)
 figure, axes = plt.subplots(2, 4, figsize=(6.4, 3.4))
 for row, places in zip(axes, [(2, 5), (12, 15)], strict=True):
-    for ax, i in zip(row, [0, 1, 2, 4], strict=True):
+    for ax, r in zip(row, [0, 1, 2, 4], strict=True):
         ax.add_patch(plt.Circle((0, 0), 1, fill=False, color="#999999"))
-        a, b = (float(p * omega[i]) for p in places)
-        arc = np.linspace(a, b, 40)
+        first, last = (float(p * omega[r]) for p in places)
+        arc = np.linspace(first, last, 40)
         ax.fill(
             [0, *np.cos(arc)], [0, *np.sin(arc)], color=COLOURS["yellow"], alpha=0.5
         )
-        for angle, colour in ((a, "blue"), (b, "orange")):
+        for angle, colour in ((first, "blue"), (last, "orange")):
             hand = [0, math.cos(angle)], [0, math.sin(angle)]
             ax.plot(*hand, color=COLOURS[colour], lw=2)
         ax.set(aspect="equal", xlim=(-1.1, 1.1), ylim=(-1.1, 1.1))
         ax.axis("off")
         if places[0] == 2:
-            ax.set_title(f"{math.degrees(omega[i]):.1f}° a place", size=9)
+            ax.set_title(f"{math.degrees(omega[r]):.1f}° a place", size=9)
     row[0].text(-2.6, 0, f"places\n{places}", va="center", size=9)
 plt.show()
 
@@ -432,19 +441,27 @@ print("equal to multiplying by e^(imω) within 1e-12, and to LLaMA's code within
 # ## A fourth kind?
 #
 # The notes list three kinds: fixed sines, learnt vectors, and a relative B. Does RoPE
-# fit? It adds no vector to the token, so it is none of the first two. And it is no B: a
-# B adds the same number whatever the tokens say. We can take what RoPE changes in the
-# scores, for two contents, and compare.
+# fit? It adds no vector to the token, so it is none of the first two. Is it a B? What
+# T5 and ALiBi add to a score is the same whatever the tokens say; what Shaw adds may
+# depend on the query, but not on the key. We can take what a method changes in the
+# scores, for one query and two different keys, and compare.
 
 
 # %%
-def effect(q, k, where):
-    """What turning changes in the scores: (1, h, L, L)."""
-    turned = rope.turn(q, where) @ rope.turn(k, where).transpose(-1, -2)
-    return turned - q @ k.transpose(-1, -2)
+def effect(method, q, k):
+    """What the method changes in the scores of no positions: (1, h, L, L)."""
+    plain = positions.Nothing(HEADS, d).score(q, k, where)
+    q, k = method.turn(q, where), method.turn(k, where)
+    return (method.score(q, k, where) - plain).detach()
 
 
-x = torch.tensor(draw(size=(1, 200, 64)))
+k2 = torch.tensor(draw(size=(1, HEADS, 200, d)))  # other keys
+shaw, t5, alibi = (kinds[name] for name in ("Shaw", "T5", "ALiBi"))
+for method in (shaw, t5, alibi, rope):
+    changed = (effect(method, q, k) - effect(method, q, k2)).abs().max() > 1e-9
+    print(f"{type(method).__name__:6} effect depends on the key: {bool(changed)}")
+
+# %%
 score = rope.score(rope.turn(q, where), rope.turn(k, where), where)
 later = rope.score(rope.turn(q, where + 100), rope.turn(k, where + 100), where)
 print("score of places 3 and 10:", round(score[0, 0, 3, 10].item(), 8))
@@ -452,9 +469,10 @@ print("         103 and 110:    ", round(later[0, 0, 3, 10].item(), 8))
 
 # %% [markdown]
 # And is it more than a curiosity? The library holds the models; we need not trust
-# anybody's list, and not even the names of the modules. Each is built small with random
-# weights and asked three questions. Does it take places at all, as `position_ids`? If
-# so: does its output change when all of them grow by 7? And when all of them double?
+# anybody's list. Here are twelve, picked over the years. Each is built small with
+# random weights and asked three questions. Does it take places at all, as
+# `position_ids`? If so: does its output change when all of them grow by 7? And when all
+# of them double? A rotary model must answer yes, no, yes.
 
 # %%
 small = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -503,36 +521,34 @@ for name, answer in habits.items():
     print(f"{name:18}", "   ".join(f"{word[a]:12}" for a in answer).rstrip())
 
 # %% [markdown]
-# Three models see a shift: the absolute ones. Three take no places at all: theirs are
-# in a bias. And six take places and do not care where they begin, only how they are
-# spaced. Those are the rotary ones, and after 2022 there is only one exception in the
-# list, MPT, which has ALiBi.
+# Three models see a shift: the absolute ones. Three take no places at all; T5 has its
+# buckets, BLOOM and MPT have ALiBi. And six take places and do not care where they
+# begin, only how they are spaced. Those are the rotary ones. Of the six models in the
+# list released since 2023 they are five; the exception is MPT.
 
 # %%
 turned_q = rope.turn(q, where)
-q2, k2 = (torch.tensor(draw(size=(1, HEADS, 200, d))) for _ in range(2))
 rotary = [n for n, answer in habits.items() if answer == (True, False, True)]
+recent = [n for n in habits if int(n[-5:-1]) >= 2023]
 settle(
     "positions-list",
     close(score, later, 1e-9),
     close(turned_q.norm(dim=-1), q.norm(dim=-1), 1e-9),
-    same(rope.embed(x, where), x),
-    apart(effect(q, k, where), effect(q2, k2, where), 1),
-    same(len(rotary), 6),
+    close(effect(t5, q, k), effect(t5, q, k2), 1e-12),
+    close(effect(alibi, q, k), effect(alibi, q, k2), 1e-12),
+    close(effect(shaw, q, k), effect(shaw, q, k2), 1e-12),
+    apart(effect(rope, q, k), effect(rope, q, k2), 1),
     same(habits["LLaMA (2023)"], (True, False, True)),
-    note="relative, but neither an added vector nor a B; six of twelve models have it",
+    same([len(recent), len(set(rotary) & set(recent))], [6, 5]),
+    note="in effect it is relative, as a mechanism none of the three",
 )
 
 # %% [markdown]
-# So the list of three was a fair one in 2020. It lacks what most models have now; it
-# lacks *no encoding at all*, which [blind to order](01_blind_to_order) has shown to
-# work behind a causal mask; and it lacks the tricks that stretch an encoding beyond its
-# training, the subject of the [next page](04_beyond_the_trained_length). The two ends
-# meet in SmolLM3: every fourth of its layers has no positions.
-
-# %%
-layers = transformers.SmolLM3Config(num_hidden_layers=12).no_rope_layers
-print("SmolLM3, 12 layers, 1 where RoPE is used:", layers)
+# So the list of three was a fair one in 2020. It lacks what the newer models of our
+# list have; it lacks *no encoding at all*, which [blind to order](01_blind_to_order)
+# has shown to work behind a causal mask; and it lacks the tricks that stretch an
+# encoding beyond its training, the subject of the [next
+# page](04_beyond_the_trained_length).
 
 # %% [markdown]
 # ## Which feature with which? Two pairings
@@ -550,9 +566,10 @@ print("order for d = 16:", order.tolist())
 halves, neighbours = (
     positions.RoPE(HEADS, d, pairing=p) for p in ("halves", "neighbours")
 )
-a = halves.turn(q[..., order], where)
-b = neighbours.turn(q, where)[..., order]
-print("one is the other, reordered: within 1e-12,", bool((a - b).abs().max() < 1e-12))
+first = halves.turn(q[..., order], where)
+second = neighbours.turn(q, where)[..., order]
+equal = (first - second).abs().max() < 1e-12
+print("one is the other, reordered: within 1e-12,", bool(equal))
 
 # %% [markdown]
 # That is why the mistake is so easy and so hard to find. Take the wrong pairing, and
@@ -565,22 +582,28 @@ print("one is the other, reordered: within 1e-12,", bool((a - b).abs().max() < 1
 reader = lengths.trained_reader("RoPE", seed=0)
 
 
-def swapped(reader, reorder):
-    """A copy that pairs neighbours; `reorder` reorders query and key rows to match."""
+def neighbouring(reader):
+    """A copy that pairs neighbours, its weights as they are."""
     other = lengths.stretched_reader(reader, "plain")
     other.method.pairing = "neighbours"
-    if reorder:
-        for layer in other.layers:
-            for part in (layer.attention.qkv.weight, layer.attention.qkv.bias):
-                rows = part.data.unflatten(0, (3, HEADS, d))
-                rows[:2] = rows[:2][:, :, order.argsort()]
     return other
 
 
+def reordered(reader):
+    """A copy that pairs neighbours, the rows of queries and keys in their order."""
+    other = neighbouring(reader)
+    for layer in other.layers:
+        for part in (layer.attention.qkv.weight, layer.attention.qkv.bias):
+            rows = part.data.unflatten(0, (3, HEADS, d))  # queries, keys, values
+            rows[:2] = rows[:2][:, :, order.argsort()]
+    return other
+
+
+# %%
 readers = {
     "as it was trained": reader,
-    "the other pairing": swapped(reader, False),
-    "… and reordered weights": swapped(reader, True),
+    "the other pairing": neighbouring(reader),
+    "… and reordered weights": reordered(reader),
 }
 loss = {name: lengths.excess_loss(r) for name, r in readers.items()}
 
@@ -598,26 +621,32 @@ print("reordered weights give back the first line, within 1e-3")
 # %% [markdown]
 # No error, no warning, right shapes, and nonsense. People find this out with converted
 # checkpoints, whose text falls apart after some tokens {cite}`llama2c2023pairing`. The
-# check that catches it is the one above: compare a converted *layer*, on positions
-# other than 0 (at 0 nothing turns, and both are equal), with the original.
+# check that catches it is the one above: compare a converted *layer* with the original,
+# on several tokens, at different places. (One token alone, or all at one place, give
+# equal outputs at any place: only differences count.)
 #
 # ## Does attention decay with distance?
 #
-# "RoPE makes attention decay with distance", one reads, after a figure in the paper.
-# Let us be careful about what decays. If query and key are the *same* random vector,
-# the mean of the score at distance $n$ is the mean of $\cos(n\,\omega_i)$ over the
-# pairs: all hands start together and drift apart. If query and key are *independent*,
-# turning one of them changes nothing at all: a random direction turned is a random
-# direction.
+# "RoPE makes attention decay with distance", one reads, after a figure in the paper
+# (section 3.4.3). What falls there is an upper bound of the score, averaged over the
+# pairs; it says nothing of the score itself. Let us be careful about what decays. If
+# query and key are the *same* random vector, the mean of the score at distance $m - n$
+# is the mean of $\cos((m - n)\,\omega_r)$ over the pairs: all hands start together and
+# drift apart. If query and key are *independent*, turning one of them changes nothing
+# in the distribution: a random direction turned is a random direction.
 
 # %%
 omega, distance = positions.frequencies(128), torch.arange(0, 1001)
 alike = (distance[:, None] * omega).cos().mean(-1)
-pointing = ((distance[:, None] - 2) * omega).cos().mean(-1)
-q, k = (torch.tensor(draw(size=(1500, 1, 128))) for _ in range(2))
-turned = positions.rotate(q.expand(-1, 21, -1), distance[::50, None] * omega)
-independent = (turned * k).sum(-1) / 128  # (1500, 21)
+one, other = (torch.tensor(draw(size=(1500, 1, 128))) for _ in range(2))
+turned = positions.rotate(one.expand(-1, 21, -1), distance[::50, None] * omega)
+independent = (turned * other).sum(-1) / 128  # (1500, 21)
 spread = independent.std(0)
+
+key = torch.ones(1, 1, 128).double()  # all hands of one length
+query = positions.rotate(key, -2 * omega)  # the key, turned back by two places
+far_query = positions.rotate(query.expand(-1, 1001, -1), distance[:, None] * omega)
+pointing = (far_query * key).sum(-1)[0] / key.square().sum()
 
 # %% mystnb={"figure": {"caption": "RoPE\u2019s score against the distance, divided by its value at distance 0 (d = 128, base 10,000). Blue: query and key alike, on average. Grey band: independent query and key, mean and one standard deviation, in units of the same value; it is as wide at distance 1,000 as at 0. Orange: a query made to look two back.", "name": "fig-decay"}, "image": {"alt": "Three curves over distances 0 to 1000 on a stretched axis. The blue one falls with wiggles from 1 to about 0.16. The grey band has constant width around zero. The orange one has its peak of 1 at distance 2 and falls on both sides."}} tags=["hide-input"]
 figure, ax = plt.subplots()
@@ -641,27 +670,28 @@ print("turned by two: the peak stands at distance", int(pointing.argmax()))
 
 # %% [markdown]
 # So there is a decay, for like with like, on average, with wiggles. There is none in
-# general. And nothing has to decay: a query that has learnt to be its key *turned by
-# two* has its peak at two back. A head with RoPE can point, one with ALiBi cannot; that
-# is the price of ALiBi's guaranteed decay.
+# general. And nothing has to decay: a query that has learnt to be its key *turned back
+# by two* has its peak at two back. A head with RoPE can point, one with ALiBi cannot;
+# that is the price of ALiBi's guaranteed decay.
 #
 # ## Wavelengths
 #
-# Pair $i$ comes back to where it was after $\lambda_i = 2\pi / \omega_i$ places, its
+# Pair $r$ comes back to where it was after $\lambda_r = 2\pi / \omega_r$ places, its
 # *wavelength* (波长). With $d = 128$ and base 10,000, as in LLaMA:
 
 # %%
 for base in (10_000, 500_000):
     wavelength = 2 * math.pi / positions.frequencies(128, base)
     print(f"base {base:7,}: wavelengths {wavelength[0]:.2f} to {wavelength[-1]:,.0f}")
-    for L in (2048, 4096, 8192):
-        count = int((wavelength <= L).sum())
-        print(f"{count:14} of 64 pairs complete a turn within {L:,} places")
+    for trained in (2048, 4096, 8192):
+        count = int((wavelength <= trained).sum())
+        print(f"{count:14} of 64 pairs complete a turn within {trained:,} places")
 
 # %% [markdown]
 # Some pairs never complete a turn in the texts that a model is trained on. LLaMA 3
 # {cite}`grattafiori2024llama3` raised the base to 500,000, and that makes more of them.
-# Remember the line; the next page is about nothing else.
+# But slower hands also mean smaller angles at long distances; and the model was then
+# trained on long texts. Remember the line; most of the next page is about it.
 #
 # ## What RoPE does not do
 #
@@ -711,10 +741,6 @@ print("from place", first, "on, some pair is off by more than a quarter turn")
 # the fast pairs, which are there to tell neighbours apart, turn by noise. The remedy is
 # one line: compute the angles in high precision, and cast the cosines and sines.
 # `rotate` does so.
-#
-# **The sign of the offset** is the third. "Relative position" is $j - i$ in T5 and
-# here, $i - j$ elsewhere. In an encoder the exchange is silent: every head learns, or
-# is loaded, mirrored. Test with a text that is not symmetric.
 #
 # ## Exercises
 #
@@ -804,7 +830,8 @@ check.window_bias(window_bias)
 # matrix $B$, $2L-1$ numbers for each head; T5 shares them in buckets that widen like a
 # logarithm, ALiBi takes them from a straight line, Shaw makes them depend on the query.
 # RoPE adds nothing: it turns each query and key by its own place, and the product keeps
-# the difference. It is in none of the notes' three boxes and in most models of today.
+# the difference. It is in none of the notes' three boxes, and in five of the six models
+# since 2023 that we asked.
 # Its pairs of features can be chosen in two ways, which no property of the scores tells
 # apart, and every checkpoint does. It can point at any distance; it does not make
 # attention decay, except between like and like, and it leaves the values alone.

@@ -207,17 +207,18 @@ def gap_needed(answer):
 
 @exercise
 def by_parts(answer):
-    """frequencies of three heads, with the ramp linear in the number of turns."""
+    """frequencies of four heads, with the ramp linear in the number of turns."""
     import torch
 
     from utils.positions import frequencies, yarn
 
-    for d, factor, trained, base in [
-        (128, 8.0, 4096, 10_000.0),
-        (64, 4.0, 512, 10_000.0),
-        (32, 2.0, 128, 500.0),
+    for d, factor, trained, base, slow, fast in [
+        (128, 8.0, 4096, 10_000.0, 1, 32),
+        (64, 4.0, 512, 10_000.0, 1, 32),
+        (32, 2.0, 128, 500.0, 1, 32),
+        (64, 4.0, 512, 10_000.0, 2, 16),
     ]:
-        omega, slow, fast = frequencies(d, base), 1, 32
+        omega = frequencies(d, base)
 
         def blend(keep, omega=omega, factor=factor):
             return keep * omega + (1 - keep) * omega / factor
@@ -225,6 +226,8 @@ def by_parts(answer):
         turns = trained * omega / (2 * math.pi)
         keep = ((turns - slow) / (fast - slow)).clamp(0, 1)
         wavelengths = ((1 / turns - slow) / (fast - slow)).clamp(0, 1)
+        in_logs = ((turns / slow).log() / math.log(fast / slow)).clamp(0, 1)
+        stretched = keep / omega + (1 - keep) * factor / omega  # wavelengths / 2π
         slips = {
             "The other way round: fast pairs stay, slow pairs are stretched.": blend(
                 1 - keep
@@ -237,6 +240,12 @@ def by_parts(answer):
             "Turns are the trained length over the wavelength, not the inverse.": blend(
                 wavelengths
             ),
+            "slow and fast are arguments: they need not be 1 and 32.": blend(
+                ((turns - 1) / (32 - 1)).clamp(0, 1)
+            ),
+            "That is linear in the logarithm of the turns; the paper's ramp is linear "
+            "in the turns.": blend(in_logs),
+            "Blend the frequencies, not the wavelengths.": 1 / stretched,
             "Clamp the ramp to [0, 1].": blend((turns - slow) / (fast - slow)),
             "Nothing is left as it was: where is the ramp?": omega / factor,
         }
