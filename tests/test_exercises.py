@@ -1,8 +1,10 @@
 """Every check takes the right answer, and tells two wrong ones apart by hints."""
 
+import functools
 import inspect
 import itertools
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,13 +13,13 @@ from torch import nn
 
 from utils import hmm, tagging
 from utils import positions as places
-from utils.exercises import crf, learning, norms, positions
+from utils.exercises import bpe, crf, learning, norms, positions, tensors
 from utils.lab.check import NotYet, exercise, expect_close
 
 RIGHT, WRONG = {}, {}
 CHECKS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": thing
-    for module in (crf, learning, norms, positions)
+    for module in (bpe, crf, learning, norms, positions, tensors)
     for name, thing in vars(module).items()
     if getattr(thing, "is_exercise", False)
 }
@@ -636,6 +638,194 @@ WRONG["positions.by_parts"] = [
         / (1 / ramp(d, 1, *how) + (factor - 1) * (1 - kept(d, *how)) / ramp(d, 1, *how))
     ),
 ]
+
+
+def most_frequent(words, weigh=lambda count: count, once=False, tie=min):
+    """The pair that BPE merges next; the options are ways to get it wrong."""
+    counts = Counter()
+    for parts, count in words.items():
+        pairs = [*itertools.pairwise(parts)]
+        for pair in set(pairs) if once else pairs:
+            counts[pair] += weigh(count)
+    top = max(counts.values())
+    return tie(pair for pair in counts if counts[pair] == top)
+
+
+RIGHT["bpe.next_pair"] = lambda words: most_frequent(words)
+WRONG["bpe.next_pair"] = [
+    lambda words: most_frequent(words, weigh=lambda count: 1),
+    lambda words: most_frequent(words, once=True),
+    lambda words: most_frequent(words, tie=max),
+]
+
+
+@right("bpe.ready")
+def _(data):
+    return len(data.decode("utf-8", "ignore").encode())
+
+
+WRONG["bpe.ready"] = [
+    len,
+    lambda data: len(data) if RIGHT["bpe.ready"](data) == len(data) else 0,
+]
+
+RIGHT["bpe.from_the_right"] = r"\d{1,3}(?=(?:\d{3})*(?!\d))|\D+"
+WRONG["bpe.from_the_right"] = [
+    r"\d{1,3}|\D+",
+    r"\d{1,3}(?=(?:\d{3})*(?!\d))",
+    r"\d+|\D+",
+    r"\d{1,3}(?=(?:\d{3})*(?!\d))|\D",
+]
+
+
+def dropping(draw_once=False, stays=False, never=False):
+    """BPE-dropout, and ways to get it wrong."""
+
+    def drop(piece, ranks, p, rng):
+        parts, gone = [bytes([b]) for b in piece], {}
+        p = 1 - p if stays and 0 < p < 1 else p
+
+        def left_out(token):
+            if draw_once:
+                return gone.setdefault(token, rng.random() < p)
+            return rng.random() < p and not never
+
+        while True:
+            sums = [a + b for a, b in itertools.pairwise(parts)]
+            open_to = [s for s in sums if s in ranks and not left_out(s)]
+            if not open_to:
+                return parts
+            i = sums.index(min(open_to, key=ranks.get))
+            parts[i : i + 2] = [sums[i]]
+
+    return drop
+
+
+RIGHT["bpe.dropout"] = dropping()
+WRONG["bpe.dropout"] = [
+    dropping(stays=True),
+    dropping(never=True),
+    lambda piece, ranks, p, rng: [*filter(None, dropping()(piece, ranks, p, rng)[:-1])]
+    if 0 < p < 1
+    else dropping()(piece, ranks, p, rng),
+]
+
+
+RIGHT["tensors.outcomes"] = {
+    "(3, 4) @ (4,)": (3,),
+    "(4,) @ (3, 4)": None,
+    "(2, 3, 4) @ (4, 5)": (2, 3, 5),
+    "mm of (2, 3, 4) and (2, 4, 5)": None,
+    "inner of (2, 3) and (5, 3)": (2, 5),
+    "einsum bij,bkj->ik of (7, 2, 3) and (7, 5, 3)": (2, 5),
+}
+WRONG["tensors.outcomes"] = [
+    RIGHT["tensors.outcomes"] | {"(3, 4) @ (4,)": (3, 1)},
+    RIGHT["tensors.outcomes"] | {"(4,) @ (3, 4)": (3,)},
+    RIGHT["tensors.outcomes"] | {"(2, 3, 4) @ (4, 5)": None},
+    RIGHT["tensors.outcomes"] | {"mm of (2, 3, 4) and (2, 4, 5)": (2, 3, 5)},
+    RIGHT["tensors.outcomes"] | {"(3, 4) @ (4,)": 3},
+]
+
+
+@right("tensors.cosine_table")
+def _(a, b):
+    lengths = a.norm(dim=1)[:, None] * b.norm(dim=1)
+    return a @ b.T / lengths.clamp_min(1e-12)
+
+
+WRONG["tensors.cosine_table"] = [
+    lambda a, b: a @ b.T,
+    lambda a, b: a @ b.T / a.norm(dim=1, keepdim=True),
+    lambda a, b: a @ b.T / a.norm(dim=1)[:, None] / b.norm(dim=1),
+    lambda a, b: (a @ b.T / a.norm(dim=1)[:, None] / b.norm(dim=1)).T,
+]
+
+RIGHT["tensors.equations"] = {
+    "rows": "nd,nd->n",
+    "gram": "bqd,bkd->bqk",
+    "merge": "bhld,hde->ble",
+}
+WRONG["tensors.equations"] = [
+    RIGHT["tensors.equations"] | {"rows": "nd,nd->"},
+    RIGHT["tensors.equations"] | {"rows": "nd,md->nm"},
+    RIGHT["tensors.equations"] | {"gram": "bqd,bkd->qk"},
+    RIGHT["tensors.equations"] | {"merge": "bhld,hde->bhle"},
+    RIGHT["tensors.equations"] | {"merge": "bhld,gde->ble"},
+]
+
+
+@right("tensors.cheapest")
+def _(sizes):
+    @functools.cache
+    def of(i, j):
+        ways = (
+            of(i, k) + of(k, j) + sizes[i] * sizes[k] * sizes[j]
+            for k in range(i + 1, j)
+        )
+        return min(ways, default=0)
+
+    return of(0, len(sizes) - 1)
+
+
+WRONG["tensors.cheapest"] = [
+    lambda sizes: sum(sizes[0] * b * c for b, c in itertools.pairwise(sizes[1:])),
+    lambda sizes: sizes[0] * sizes[-1],
+]
+
+
+@wrong("tensors.cheapest")
+def _(sizes):
+    cost, rest = 0, list(sizes)
+    while len(rest) > 2:
+        k = max(range(1, len(rest) - 1), key=rest.__getitem__)
+        cost += rest[k - 1] * rest[k] * rest[k + 1]
+        del rest[k]
+    return cost
+
+
+RIGHT["tensors.divided"] = lambda x: x / x.sum(-1)[..., None]
+WRONG["tensors.divided"] = [
+    lambda x: x / x.sum(-1),
+    lambda x: x / x.sum(),
+    lambda x: x / x.sum(-2, keepdim=True),
+    lambda x: x / (x.sum(-1) if x.shape[-1] == x.shape[-2] else x.sum(-1)[..., None]),
+]
+RIGHT["tensors.distances"] = lambda a, b: torch.cdist(a, b)
+WRONG["tensors.distances"] = [
+    lambda a, b: torch.cdist(a, b) ** 2,
+    lambda a, b: torch.cdist(a, b, p=1),
+    lambda a, b: torch.cdist(b, a),
+]
+RIGHT["tensors.largest_rule"] = 596
+WRONG["tensors.largest_rule"] = [0, 298, 1375, 660, 7]
+RIGHT["tensors.product"] = lambda left, right: torch.matmul(left, right)
+
+
+@wrong("tensors.product")
+def _(left, right):
+    return (left[..., None] * right[..., None, :, :]).sum(-2)
+
+
+@wrong("tensors.product")
+def _(left, right):
+    return left[0] if left.ndim == right.ndim == 1 else torch.matmul(left, right)
+
+
+@wrong("tensors.product")
+def _(left, right):
+    """The summed axes stretch."""
+    rows, columns = torch.atleast_2d(left), right if right.ndim > 1 else right[:, None]
+    result = (rows[..., None] * columns[..., None, :, :]).sum(-2)
+    result = result[..., 0, :] if left.ndim == 1 else result
+    return result[..., 0] if right.ndim == 1 else result
+
+
+@wrong("tensors.product")
+def _(left, right):
+    """A vector on the right stays a column."""
+    result = torch.matmul(left, right)
+    return result[..., None] if right.ndim == 1 < left.ndim else result
 
 
 @pytest.mark.parametrize("name", CHECKS)

@@ -6,7 +6,7 @@ import json
 from pages import ROOT
 
 DATA = ROOT / "data"
-LOADED = ("*.tsv", "*.conll")
+LOADED = ("*.tsv", "*.conll", "zh_text/*.txt")
 
 if __name__ == "__main__":
     files = sorted(file for pattern in LOADED for file in DATA.rglob(pattern))

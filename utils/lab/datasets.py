@@ -1,13 +1,17 @@
 """The course's data: small, original, hash-checked, read with a schema.
 
-`data/manifest.json` maps every file to the sha256 of its bytes.
+`data/manifest.json` maps every file to the sha256 of its bytes. Longer English and code
+come from packages of the lock, read as text and hash-checked too.
 """
 
+import ast
 import csv
 import hashlib
+import importlib.util
 import json
 import os
 import re
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -118,6 +122,107 @@ def tagged(path: Path) -> list[Tagged]:
         found.pop()
     if not found:
         raise ValueError(f"{path.name}: no sentence in it")
+    return found
+
+
+ENGLISH = "1ba03cae8e336b3b"  # how the sha256 of these texts begins
+CODE = "ad96818581d6fdb6"
+
+
+@cache
+def english() -> str:
+    """1.3 MB of English: the paragraphs of NetworkX's docstrings, each once.
+
+    Paragraphs with examples in Python are left out. Raises what `packaged` raises.
+    """
+    paragraphs: dict[str, None] = {}
+    for text in _sources("networkx", ""):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # their invalid escapes
+            tree = ast.parse(text)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                text = ast.get_docstring(node, clean=False) or ""
+                text = re.sub(r"\n *[-=*~^]{3,} *(?=\n)", "", text)  # underlines
+                for paragraph in map(str.split, text.split("\n\n")):
+                    if len(paragraph) > 3 and ">>>" not in paragraph:
+                        paragraphs[" ".join(paragraph)] = None
+    return packaged("networkx", "\n\n".join(paragraphs), ENGLISH)
+
+
+@cache
+def code() -> str:
+    """2.8 MB of Python: the sources of sympy.polys. Raises what `packaged` raises."""
+    return packaged("sympy", "\n".join(_sources("sympy", "polys")), CODE)
+
+
+def _sources(package: str, folder: str) -> list[str]:
+    root = (
+        Path(importlib.util.find_spec(package).submodule_search_locations[0]) / folder
+    )
+    files = {f.relative_to(root).as_posix(): f for f in root.rglob("*.py")}
+    names = sorted(name for name in files if "tests" not in name.split("/"))
+    return [files[name].read_text(encoding="utf-8") for name in names]
+
+
+def packaged(package: str, text: str, sha256: str) -> str:
+    """`text`, if its sha256 begins so; ValueError names the package otherwise."""
+    found = hashlib.sha256(text.encode()).hexdigest()
+    if not found.startswith(sha256):
+        lock = f"the text of {package} is not that of the version in constraints.txt"
+        raise ValueError(f"{lock}: sha256 {found[:16]}, not {sha256}")
+    return text
+
+
+PROSE = "lessons", "stories", "dialogue", "notes"
+
+
+def chinese(folder: Path = DATA) -> str:
+    """The course's Chinese prose: lessons, stories, dialogue and notes, in that order.
+
+    One paragraph or title a line, an empty line between pieces and between the files.
+    Raises what `checked` raises.
+    """
+    files = [checked(f"zh_text/{name}.txt", folder) for name in PROSE]
+    return "\n".join(path.read_text(encoding="utf-8") for path in files)
+
+
+def segmented() -> list[list[str]]:
+    """500 sentences of `chinese`, cut into words (分词): the gold segmentation.
+
+    The rules of the cut are in data/zh_text/datasheet.md. The kinds of prose are mixed:
+    the first 200 may train, and the rest be held out. Raises what `checked` and `words`
+    raise.
+    """
+    return words(checked("zh_text/segmented.txt"))
+
+
+def words(path: Path) -> list[list[str]]:
+    """Sentences of a file that has one on each line, its words divided by one blank.
+
+    UTF-8. Raises ValueError with file and line for anything else: an empty line, an
+    empty word (two blanks, or one at either end), another white space, a byte order
+    mark. Nothing is repaired.
+    """
+    try:
+        lines = path.read_bytes().decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name}, byte {error.start}: not UTF-8") from None
+    if not lines[-1]:
+        lines.pop()
+    if not lines:
+        raise ValueError(f"{path.name}: no sentence in it")
+    found = []
+    for number, line in enumerate(lines, 1):
+        place = f"{path.name}, line {number}"
+        if not line:
+            raise ValueError(f"{place}: an empty line")
+        cut = line.split(" ")
+        if "" in cut:
+            raise ValueError(f"{place}: an empty word in {line!r}")
+        if re.search(r"[^\S ]|\ufeff", line):
+            raise ValueError(f"{place}: {line!r} is not words between single blanks")
+        found.append(cut)
     return found
 
 

@@ -1,0 +1,1 @@
+"""Text into numbers: words, BPE, WordPiece, Unigram, SentencePiece, a module each."""
