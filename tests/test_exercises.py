@@ -13,13 +13,13 @@ from torch import nn
 
 from utils import hmm, tagging
 from utils import positions as places
-from utils.exercises import bpe, crf, learning, norms, positions, tensors
+from utils.exercises import bpe, crf, learning, norms, positions, subwords, tensors
 from utils.lab.check import NotYet, exercise, expect_close
 
 RIGHT, WRONG = {}, {}
 CHECKS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": thing
-    for module in (bpe, crf, learning, norms, positions, tensors)
+    for module in (bpe, crf, learning, norms, positions, subwords, tensors)
     for name, thing in vars(module).items()
     if getattr(thing, "is_exercise", False)
 }
@@ -826,6 +826,72 @@ def _(left, right):
     """A vector on the right stays a column."""
     result = torch.matmul(left, right)
     return result[..., None] if right.ndim == 1 < left.ndim else result
+
+
+@right("subwords.ways")
+def _(text, pieces, first=1, more=0):
+    ways = [first] + [0] * len(text)
+    for end in range(1, len(text) + 1):
+        for start in range(end):
+            ways[end] += (text[start:end] in pieces or more) * ways[start]
+    return ways[-1]
+
+
+WRONG["subwords.ways"] = [
+    lambda text, pieces: RIGHT["subwords.ways"](text, pieces, more=1),
+    lambda text, pieces: RIGHT["subwords.ways"](text, pieces) if text else 0,
+    lambda text, pieces: RIGHT["subwords.ways"](text, pieces - {text}),
+]
+
+
+@right("subwords.fewest")
+def _(word, pieces, mark="##", better=min, start=math.inf, none=None):
+    best = [0] + [start] * len(word)
+    for end in range(1, len(word) + 1):
+        for begin in range(end):
+            if (mark if begin else "") + word[begin:end] in pieces:
+                best[end] = better(best[end], best[begin] + 1)
+    return none if abs(best[-1]) == math.inf else best[-1]
+
+
+def greedy_pieces(word, pieces):
+    start = count = 0
+    while start < len(word):
+        mark, ends = "##" if start else "", range(len(word), start, -1)
+        fits = [end for end in ends if mark + word[start:end] in pieces]
+        if not fits:
+            return None
+        start, count = fits[0], count + 1
+    return count
+
+
+WRONG["subwords.fewest"] = [
+    greedy_pieces,
+    lambda word, pieces: RIGHT["subwords.fewest"](word, pieces, none=math.inf),
+    lambda word, pieces: RIGHT["subwords.fewest"](
+        word, pieces, better=max, start=-math.inf
+    ),
+    lambda word, pieces: RIGHT["subwords.fewest"](
+        word, {piece.removeprefix("##") for piece in pieces}, mark=""
+    ),
+]
+
+
+@right("subwords.entropy")
+def _(model, text, sign=1, whole=1):
+    mean, known = 0.0, model.scores
+    for (a, b), share in model.posterior(text).items():
+        mean += share * known.get(text[a:b], model.unknown)
+    return sign * (whole * model.log_likelihood(text) - mean)
+
+
+WRONG["subwords.entropy"] = [
+    lambda model, text: RIGHT["subwords.entropy"](model, text, sign=-1),
+    lambda model, text: RIGHT["subwords.entropy"](model, text, whole=0),
+    lambda model, text: (
+        -sum(p * math.log(p) for p in model.posterior(text).values() if p)
+    ),
+]
 
 
 @pytest.mark.parametrize("name", CHECKS)

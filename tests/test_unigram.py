@@ -4,6 +4,8 @@ import io
 import itertools
 import math
 import random
+import re
+import warnings
 from collections import Counter
 
 import pytest
@@ -259,6 +261,30 @@ def test_the_same_pieces_as_tokenizers(theirs):
         if ours.fused(ours.segment(text)) != found:
             different.append(text[:40])
     assert len(different) == 0, f"{len(different)} of {len(texts)}, {different[0]!r}"
+
+
+def test_jieba_without_its_hmm_is_a_unigram_model(tmp_path):
+    """Its dictionary's counts, Viterbi, and the same words on every run of Chinese."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # escapes in its patterns
+        import jieba
+    jieba.setLogLevel("ERROR")
+    jieba.dt.tmp_dir = str(tmp_path)
+    jieba.initialize()
+    text = " ".join(corpus())
+    runs = sorted(set(re.findall("[\u4e00-\u9fa5]+", text)))
+    total, counts = jieba.dt.total, jieba.dt.FREQ
+    inside = {
+        run[i:j]
+        for run in runs
+        for i in range(len(run))
+        for j in range(i + 1, min(len(run), i + 16) + 1)
+    }
+    scores = {w: math.log(counts[w] / total) for w in inside if counts.get(w)}
+    model = Unigram(scores, unknown=-math.log(total))
+    assert len(runs) > 1000
+    for run in runs:
+        assert model.segment(run) == jieba.lcut(run, HMM=False)
 
 
 def test_nbest_agrees_with_sentencepiece(theirs):

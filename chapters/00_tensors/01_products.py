@@ -21,9 +21,9 @@
 # - write any product as one line of letters, and read its cost off the letters.
 #
 # You need Python and a little linear algebra. A {term}`tensor 张量 <tensor>` is an array
-# of numbers with any number of *axes* (轴); its {term}`shape 形状 <shape / rank (of a
-# tensor)>` lists their sizes, and its *rank* (阶) is how many there are. A number has the
-# shape `()` and rank 0, a vector of three `(3,)` and rank 1, a matrix rank 2.
+# of numbers with any number of {term}`axes 轴 <axis>`; its {term}`shape 形状 <形状>` lists
+# their sizes, and its {term}`rank 阶 <阶>` is how many there are. A number has the shape
+# `()` and rank 0, a vector of three `(3,)` and rank 1, a matrix rank 2.
 
 # %% tags=["hide-input"]
 import itertools
@@ -69,11 +69,11 @@ notes_say(
 # Take the two vectors of the notes, $x = (1, 2, 3)$ and $y = (1, 1, 2)$.
 #
 # - Multiply what stands at equal places, and stop: $(1, 2, 6)$. This is the
-#   *elementwise* or {term}`Hadamard product 逐元素乘积 <Hadamard (elementwise) product>`,
-#   in code `x * y`. The rank stays 1.
-# - Multiply, then add up: $1 + 2 + 6 = 9$. This is the {term}`dot product 点积 <dot
-#   product>`, `torch.dot(x, y)`. The rank falls to 0.
-# - Multiply each with each: the *outer product* (外积), a table with $x_i y_j$ in row $i$
+#   *elementwise* or {term}`Hadamard product 逐元素乘积 <逐元素乘积>`, in code `x * y`. The
+#   rank stays 1.
+# - Multiply, then add up: $1 + 2 + 6 = 9$. This is the {term}`dot product 点积 <点积>`,
+#   `torch.dot(x, y)`. The rank falls to 0.
+# - Multiply each with each: the {term}`outer product 外积 <outer product>`, a table with $x_i y_j$ in row $i$
 #   and column $j$. The rank grows to 2.
 
 # %%
@@ -131,36 +131,32 @@ settle(
 # $$ (eq-cosine)
 #
 # So it mixes two things: whether $v$ points where $u$ points, and how long $v$ is. The
-# right-hand side keeps the first alone, {term}`cosine similarity 余弦相似度 <cosine
-# similarity>`. Ask which of two vectors resembles $x = (3, 4)$ more: $a = (4, 3)$, or
+# second formula keeps the first alone, {term}`cosine similarity 余弦相似度 <余弦相似度>`. Ask which of two vectors resembles $x = (3, 4)$ more: $a = (4, 3)$, or
 # $b = (0, 10)$? On paper: $x \cdot a = 24$ and $x \cdot b = 40$; the lengths are 5, 5 and
 # 10, the cosines therefore $24/25$ and $40/50$.
 
-# %% mystnb={"figure": {"caption": "The same three vectors twice. Left: on each line all vectors have the same dot product with x; b lies further on. Right: on each ray all vectors have the same cosine with x; a lies nearer. Doubling a vector moves it across the lines on the left and along its ray on the right.", "name": "fig-dot-cosine"}, "image": {"alt": "Two panels with arrows x, a and b from the origin. Left, parallel lines at right angles to x, labelled with dot products; b ends beyond the line of 36, a on that of 24. Right, rays from the origin, labelled with cosines; a lies between x and the ray of 0.9, b outside it."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The same three vectors twice. Left: on each line all vectors have the same dot product with x; b lies further on. Right: on each ray all vectors have the same cosine with x; a lies in a narrower wedge. Doubling a vector moves it across the lines on the left and along its ray on the right.", "name": "fig-dot-cosine"}, "image": {"alt": "Two panels with arrows x, a and b from the origin. Left, parallel bands at right angles to x, their borders labelled with dot products; b ends beyond the border of 36, a on that of 24. Right, wedges from the origin around x, labelled with cosines; a lies inside the wedge of 0.9, b outside it."}} tags=["hide-input"]
 plane = np.stack(np.meshgrid(np.linspace(-1, 9, 201), np.linspace(-1, 11, 201)), -1)
 X = np.array([3.0, 4.0])
 dots = plane @ X  # (201, 201): one dot product for each point of the plane
 lengths = np.linalg.norm(plane, axis=-1)
 cosines = dots / np.maximum(lengths, 1e-9) / 5
+far = np.where(lengths < 0.3, np.nan, cosines)  # the origin has no direction
+arrows = {"x": (X, "blue"), "a": ((4, 3), "green"), "b": ((0, 10), "vermilion")}
 figure, axes = figures.panels(2, height=3.6, sharey=True)
 for ax, field, levels, title in [
     (axes[0], dots, [0, 12, 24, 36, 48, 60], "equal dot product"),
-    (axes[1], np.where(lengths < 1, np.nan, cosines), [0.6, 0.7, 0.8, 0.9, 0.98], ""),
+    (axes[1], far, [0.5, 0.7, 0.9, 0.98], "equal cosine"),
 ]:
-    lines = ax.contour(
-        *plane.T, field.T, levels, colors=COLOURS["grey"], linewidths=0.9
-    )
+    across, up = plane[..., 0], plane[..., 1]
+    ax.contourf(across, up, field, levels, cmap="Blues", alpha=0.5, extend="both")
+    lines = ax.contour(across, up, field, levels, colors="#555555", linewidths=0.8)
     ax.clabel(lines, fontsize=8)
-    ax.set(aspect="equal", title=title or "equal cosine", xlim=(-1, 9), ylim=(-1, 11))
-    for name, tip, colour in [("x", X, "blue"), ("a", (4, 3), "green")]:
-        ax.annotate(
-            "", tip, (0, 0), arrowprops={"color": COLOURS[colour], "width": 1.5}
-        )
-        ax.text(tip[0] + 0.3, tip[1], name, color=COLOURS[colour], weight="bold")
-    ax.annotate(
-        "", (0, 10), (0, 0), arrowprops={"color": COLOURS["vermilion"], "width": 1.5}
-    )
-    ax.text(0.35, 9.7, "b", color=COLOURS["vermilion"], weight="bold")
+    ax.set(aspect="equal", title=title, xlim=(-1, 9), ylim=(-1, 11))
+    for name, (tip, colour) in arrows.items():
+        style = {"color": COLOURS[colour], "width": 1.5}
+        ax.annotate("", tip, (0, 0), arrowprops=style)
+        ax.text(tip[0] + 0.3, tip[1], name, color=COLOURS[colour], size=12)
 plt.show()
 
 # %%
@@ -180,7 +176,7 @@ for name, other in {"a": a, "b": b, "10x": 10 * x2}.items():
 # than a trick of two chosen vectors? Real embeddings (嵌入) will tell. MiniLM
 # {cite}`wang2020minilm`, the small BERT of this course, has a table with a vector of 384
 # numbers for each of its 30,522 tokens. We take all tokens that are plain words of four
-# letters or more, and ask for each twentieth: which *other* word is nearest, by dot
+# letters or more, and ask for every twentieth: which *other* word is nearest, by dot
 # product and by cosine? One matrix product answers it for all of them at once.
 
 
@@ -273,7 +269,8 @@ settle(
 #
 # ## The matrix product is a table of dot products
 #
-# For $A$ of shape `(n, p)` and $B$ of shape `(p, m)`, $AB$ has shape `(n, m)`,
+# The {term}`matrix product 矩阵乘法 <矩阵乘法>` of $A$, of shape `(n, p)`, and $B$, of shape
+# `(p, m)`, has the shape `(n, m)`,
 #
 # $$
 # (AB)_{ij} = \sum_{k=1}^{p} A_{ik} B_{kj} ,
@@ -357,8 +354,8 @@ print("N.T @ N     ", (N.T @ N).tolist())
 print("(N * N).sum ", (N * N).sum().item())
 
 # %% [markdown]
-# What does become of the inner product is the last line, the {term}`Frobenius inner
-# product 弗罗贝尼乌斯内积 <Frobenius inner product>`: the dot product of all numbers of
+# What does become of the inner product is the last line, the Frobenius inner product
+# ({term}`弗罗贝尼乌斯内积`): the dot product of all numbers of
 # $A$ with all numbers of $B$,
 #
 # $$
@@ -464,7 +461,7 @@ settle(
     same(left @ right, bmm(left, right)),
     raises(RuntimeError, lambda: bmm(some, right[:1])),
     same(matmul(some, right[:1]).shape, some.shape),
-    note="whole numbers; the first two lines for matrices, the others for batches of them",
+    note="whole numbers; two lines for matrices, the others for batches of them",
 )
 
 # %%
@@ -520,10 +517,15 @@ settle_all(
             same([(x @ W @ y).item(), torch.dot(x, y).item()], [15, 9]),
             same([t.ndim for t in (torch.dot(x, y), x * y)], [0, 1]),
         ],
+    }
+)
+
+# %% tags=["hide-input"]
+agree = [(p * q).equal(torch.mul(p, q)) for p, q in pairs]
+settle_all(
+    {
         "tensors-star-equals-mul": [
-            same(
-                [(p * q).equal(torch.mul(p, q)) for p, q in pairs], [True] * len(kinds)
-            ),
+            same(agree, [True] * len(kinds)),
             same((x * y).ndim, 1),
         ],
         "tensors-mul-method-comment": [
@@ -531,12 +533,6 @@ settle_all(
             same(threes.mul(threes), torch.full((2, 2), 9)),
             apart(threes.mul(threes), torch.mul(threes, count), 1),
         ],
-    }
-)
-
-# %% tags=["hide-input"]
-settle_all(
-    {
         "tensors-mm-rejects-high-rank": [
             raises(RuntimeError, lambda: torch.mm(left, right)),
             raises(RuntimeError, lambda: torch.mm(one, three)),
@@ -556,8 +552,8 @@ settle_all(
 # ## One notation for all of them
 #
 # All these products are one idea: give each axis a letter, multiply, and sum over the
-# letters that the result does not have. *Einstein summation* (爱因斯坦求和约定) writes down
-# exactly that. $(AB)_{ij} = \sum_k A_{ik} B_{kj}$ becomes `"ik,kj->ij"`, and its meaning
+# letters that the result does not have. {term}`Einstein summation 爱因斯坦求和约定 <einsum>`
+# writes down exactly that. $(AB)_{ij} = \sum_k A_{ik} B_{kj}$ becomes `"ik,kj->ij"`, and its meaning
 # is a loop for each letter:
 
 # %%
@@ -702,7 +698,7 @@ print(tensors.explain("@", (3, 4), (3, 4)))
 #
 # **Square tests.** Five of the eight functions accept two matrices of shape `(4, 4)`, and
 # three different results come out. A test on square matrices passes for the
-# wrong product, for a forgotten transpose, for the wrong axis. Give every axis its own
+# wrong product, for a forgotten transpose (转置), for the wrong axis. Give every axis its own
 # size, and best a prime.
 
 # %%

@@ -64,8 +64,8 @@ notes_say(
 # A column of three numbers, shape `(3, 1)`, and a row of four, `(1, 4)`. "The shapes must
 # be equal", say the notes of `*`. They are not, and yet there is only one sensible thing
 # to do: let the column stand in each of four columns, the row in each of three rows, and
-# multiply. Out comes the multiplication table, `(3, 4)`. This is {term}`broadcasting 广播
-# <broadcasting>`, and the copies are ghosts: nobody makes them.
+# multiply. Out comes the multiplication table, `(3, 4)`. This is {term}`broadcasting
+# 广播 <广播>`, and the copies are ghosts: nobody makes them.
 
 # %% mystnb={"figure": {"caption": "Broadcasting as stretching. Above, a column (3, 1) and a row (1, 4) make a table (3, 4); pale cells are ghosts. Below, a vector (4,) has one axis only: it is lent the one that is missing, on the left, and then stretched.", "name": "fig-ghosts"}, "image": {"alt": "Two rows of three grids. Above, a column 1, 2, 3 with three pale copies to its right, a row 1, 2, 3, 4 with two pale copies below it, and their product, a full table of three by four. Below, a full table of three by four, a row with two pale copies below it, and their product."}} tags=["hide-input"]
 column, row = np.arange(1, 4)[:, None], np.arange(1, 5)[None]  # (3, 1), (1, 4)
@@ -337,7 +337,7 @@ settle_all(
 # ## Where the copies are: nowhere
 #
 # Memory is one line of cells. A tensor is that line and a way to walk it: for each axis a
-# {term}`stride 步幅 <stride>`, the number of cells to jump when the index of that axis
+# {term}`stride 步长 <stride>`, the number of cells to jump when the index of that axis
 # grows by one. Element $(i, j)$ lies in cell $i \cdot s_0 + j \cdot s_1$. A table
 # `(3, 4)`, written row by row, has strides `(4, 1)`.
 #
@@ -361,7 +361,7 @@ for name, view in views.items():
     assert view.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
     print(f"{name:22}{tuple(view.shape)!s:7} strides {view.stride()!s:7} reads {reads}")
 
-# %% mystnb={"figure": {"caption": "Three walks through the same line of memory. Across: the cell that is read; down: the elements of the tensor in order, row after row of it shaded. The transpose jumps ahead and back; the stretched row walks through the first four cells three times.", "name": "fig-walks"}, "image": {"alt": "Three panels with a path from top to bottom. Left, a straight diagonal over cells 0 to 11. Middle, a zigzag: 0, 4, 8, 1, 5, 9 and so on. Right, three short diagonals over cells 0 to 3."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Three walks through the same line of memory. Across: the cell that is read; down: the elements of the tensor in order, every other row of it shaded. The transpose jumps ahead and back; the stretched row walks through the first four cells three times.", "name": "fig-walks"}, "image": {"alt": "Three panels with a path from top to bottom. Left, a straight diagonal over cells 0 to 11. Middle, a zigzag: 0, 4, 8, 1, 5, 9 and so on. Right, three short diagonals over cells 0 to 3."}} tags=["hide-input"]
 figure, axes = figures.panels(3, height=3.0, sharey=True)
 for ax, name in zip(axes, ["x", "x.T", "x[0].expand(3, 4)"], strict=True):
     view = views[name]
@@ -395,7 +395,7 @@ print(f"{wide.numel():,} numbers in {wide.untyped_storage().nbytes():,} bytes")
 # %% [markdown]
 # Three consequences.
 #
-# **`view` after a transpose.** `view` promises not to copy. Reading the transpose as one
+# **`view` after a transpose** (转置). `view` (视图) promises not to copy. Reading the transpose as one
 # line of twelve would need a single stride, and 0, 4, 8, 1, … has none. `view` refuses;
 # `reshape` copies if it must, without saying so.
 
@@ -437,7 +437,7 @@ print(
 )
 
 # %% [markdown]
-# **In place on the smaller side.** `a += b` must leave `a` its shape, so that only `b` may
+# **In place (原地) on the smaller side.** `a += b` must leave `a` its shape, so that only `b` may
 # stretch.
 
 # %%
@@ -448,7 +448,7 @@ print("(4,) += (3, 4):", says(lambda: row.add_(torch.ones(3, 4))))
 # ## The numbers inside
 #
 # A shape is half of a tensor; its dtype (数据类型) is the other half, and a sum of
-# products is where dtypes hurt. **Whole numbers wrap.** An int8 holds −128 to 127.
+# products is where dtypes hurt. **Whole numbers wrap** (溢出). An int8 holds −128 to 127.
 
 # %%
 assert (torch.iinfo(torch.int8).min, torch.iinfo(torch.int8).max) == (-128, 127)
@@ -483,7 +483,7 @@ for name, kind in half.items():
         torch.dot(many, many).item(),
     )
 
-# %% mystnb={"figure": {"caption": "The running sum of 0.1, kept in three dtypes. Each stalls for good when 0.1 is less than half the gap between neighbouring numbers: bfloat16 at 32, float16 at 256. float32 goes on, for now.", "name": "fig-running-sum"}, "image": {"alt": "Three lines over 10,000 terms. float32 rises straight to 1,000. float16 leaves it slowly and stops at 256. bfloat16 stops at 32 after a few hundred terms."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The running sum of 0.1, kept in three dtypes. Each stalls for good when 0.1 is less than half the gap between neighbouring numbers: bfloat16 at 32, float16 at 256. float32 goes on, for now.", "name": "fig-running-sum"}, "image": {"alt": "Three lines over 10,000 terms. float32 rises straight to 1,000. float16 climbs above it and stops at 256. bfloat16 stops at 32 after a few hundred terms."}} tags=["hide-input"]
 n, curves = 10_000, {}
 for name in ("float32", "float16", "bfloat16"):
     kind = getattr(torch, name)
@@ -505,15 +505,20 @@ plt.show()
 
 # %%
 for name, curve in curves.items():
-    print(
-        f"{name:9} after {n:,} terms: {curve[-1]:.6g}, last moved at {curve.argmax() + 1:,}"
-    )
+    moved = curve.argmax() + 1
+    print(f"{name:9} after {n:,} terms: {curve[-1]:.6g}, last moved at {moved:,}")
+high = curves["float16"][(curves["float16"] >= 128) & (curves["float16"] <= 256)]
+assert set(np.diff(high)) == {1 / 8, 0}
 for name, kind in half.items():
     many = torch.full((n,), 0.1, dtype=kind)
-    assert many.sum() == many.float().sum().to(kind)  # added in float32, rounded once
+    assert many.sum() == many.float().sum().to(kind)  # in float32, rounded once
     print(f"{name:9} .sum():", approx(many.sum().item(), 990, 1010))
 
 # %% [markdown]
+# float16 is wrong long before it stalls, and in the other direction. Between 128 and 256
+# its numbers are 1/8 apart, and each 0.1 that is added counts as 1/8. Even float32, at the
+# end, is off in the fifth digit.
+#
 # Why does `.sum()` get it right? Because the library does not add like that: it keeps the
 # running sum in float32 and rounds once, at the end. A loop of your own does not. With a
 # matrix product in bfloat16 it is the same; so where does its error come from?
@@ -542,7 +547,7 @@ assert abs(np.hypot(at_door, at_exit) / whole - 1) < 0.1
 # second. The 256 additions between them cost nothing that one could see. Rounding the
 # inputs is the larger part, and no accumulator can give that back.
 #
-# **The order of a sum.** Addition of floats is not associative, $(a + b) + c$ is not
+# **The order of a sum.** Addition of floats does not obey the associative law (结合律), $(a + b) + c$ is not
 # $a + (b + c)$, in float32 either. Here are the same thousand numbers, added one after
 # the other in a thousand different orders. How many sums are there?
 

@@ -34,9 +34,11 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import sentencepiece
 import tokenizers
 
+# %% tags=["hide-input"]
 from utils.exercises import subwords as check
 from utils.lab import (
     above,
@@ -52,7 +54,7 @@ from utils.lab import (
     show,
     strings,
 )
-from utils.lab.figures import COLOURS, np, plt
+from utils.lab.figures import COLOURS, plt
 from utils.tokenizers import unigram, wordpiece
 from utils.tokenizers.unigram import Unigram
 from utils.tokenizers.wordpiece import WordPiece
@@ -70,8 +72,8 @@ notes_say("tokenizers-sp-mlm", "tokenizers-sp-learns-semantics")
 # {term}`WordPiece WordPiece 子词 <WordPiece>` writes a piece that goes on within a word
 # with ## before it. With the pieces *un*, *una*, *##able*, *##happ*, *##y* and *##ily*,
 # *unhappily* is *un* (the longest piece that it begins with), then *##happ*, then
-# *##ily*. Chinese readers know the method as {term}`maximum matching <maximum matching
-# (FMM/BMM)>` (正向最大匹配), from left to right. It never looks ahead and never goes back:
+# *##ily*. Chinese readers know the method as
+# {term}`maximum matching 正向最大匹配 <maximum matching (FMM/BMM)>`. It never looks ahead and never goes back:
 
 # %%
 small = WordPiece(["[UNK]", "un", "una", "##able", "##happ", "##y", "##ily"])
@@ -227,7 +229,7 @@ for word in ("79155222", "the"):
 assert vocabularies["by_ratio"].index("79155222") < base + 9
 assert "the" not in vocabularies["by_ratio"]
 
-# %% mystnb={"figure": {"caption": "Pieces that an average word is cut into, by longest match, as the vocabulary grows: merges chosen by count (as BPE), by the gain in likelihood, and by the ratio that is usually taught.", "name": "fig-wordpiece-rules"}, "image": {"alt": "Three lines against the number of merges from 0 to 800. Two of them, count and gain, fall together from about five pieces to 1.3. The ratio stays near three."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Pieces that an average word is cut into, by longest match, as the vocabulary grows: merges chosen by count (as BPE), by the gain in likelihood, and by the ratio that is usually taught.", "name": "fig-wordpiece-rules"}, "image": {"alt": "Three lines against the number of merges from 0 to 800. Two of them, count and gain, fall together from 3.6 pieces to 1.3. The third, the ratio, hardly falls for 300 merges and ends near three."}} tags=["hide-input"]
 grid = [0, 25, 50, 100, 200, 300, 400, 600, 800]
 styles = {"by_count": "o-", "by_gain": "s--", "by_ratio": "^:"}
 per_word = {}
@@ -318,7 +320,7 @@ for pieces, score in course.nbest("pug", 9):
     print(f"{' '.join(pieces):6} {counts} = {math.exp(score):.7f}")
 
 # %% [markdown]
-# Two segmentations of *pug* tie, and the third has fewer than a fifth of their
+# Two segmentations of *pug* tie, and the third has less than a fifth of their
 # probability. Compare the course's page: it has 0.0022676, 0.0022676 and 0.000389. It
 # counts *p* 17 times in its table, and 5 times, the count of the word *pug*, in the
 # products. (Further down on the same page *pug* has 0.007710, as here.) Its program has
@@ -366,9 +368,10 @@ for (start, end), share in posterior.items():
     arc_x = middle - (end - start) / 2 * np.cos(x)
     ax.plot(arc_x, 0.75 + height * np.sin(x), color=colour, lw=3 if chosen else 1)
     if end - start > 1:
-        exponent = f"{share:.3f}" if share > 0.0005 else f"{share:.0e}"
-        label = f"{line[start:end]} {exponent}"
-        ax.text(middle, 0.78 + height, label, ha="center", va="bottom", size=8.5)
+        shown = f"{share:.3f}" if share >= 0.0005 else "< 0.001"
+        label = ax.text(middle, 0.8 + height, f"{line[start:end]} {shown}", size=8.5)
+        label.set(ha="center", va="bottom", zorder=5)
+        label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.6})
 for t, character in enumerate(line):
     ax.text(t + 0.7, 0.42, character, ha="center", va="center", size=14)
 ax.plot(np.arange(8) + 0.2, [0.75] * 8, "o", color="#444444", ms=4)
@@ -426,7 +429,7 @@ show(unigram.expected_counts, unigram.maximise)
 
 
 # %%
-def learn(model, table, steps):
+def em(model, table, steps):
     """EM's log likelihoods (steps + 1), and the model after each step."""
     curve, models = [], [model]
     for _ in range(steps + 1):
@@ -436,15 +439,15 @@ def learn(model, table, steps):
     return np.array(curve), models[:-1]
 
 
-toy_curve, toy = learn(course, hug, 200)
-for step in (0, 10, 50, 200):
+toy_curve, toy = em(course, hug, 200)
+for step in (0, 10, 50, 60):
     shares = {p: math.exp(s) for p, s in toy[step].scores.items()}
     kept = " ".join(p for p, share in shares.items() if share > 0.01)
     print(f"step {step:3}: log p = {toy_curve[step]:.2f}, over 0.01: {kept}")
 assert np.diff(toy_curve).min() > -1e-9
 
 # %% [markdown]
-# For a hundred steps the model sits between two explanations, *p un* and *pu n*, that
+# For fifty steps the model sits between two explanations, *p un* and *pu n*, that
 # look equally good, and then it decides. What it comes to is six pieces from which all
 # five words can be made in one way each. Nobody told it that *hug* and *s* are a good
 # idea.
@@ -486,7 +489,7 @@ table = Counter(f"▁{word}" for line in sample.split("\n") for word in line.spl
 characters = sum(n * len(word) for word, n in table.items())
 grown, sizes, curves = Unigram(unigram.seed(table, 20_000)), [], []
 while True:
-    curve, models = learn(grown, table, 4)
+    curve, models = em(grown, table, 4)
     sizes.append(len(grown.scores))
     curves.append(curve / characters)
     if sizes[-1] <= 1100:
@@ -501,7 +504,7 @@ print("of the finished 1000, likely and long:", *long_ones[:9])
 rises = [np.diff(curve).min() for curve in curves]
 assert min(rises) > -1e-9 and len(english.scores) == 1000
 
-# %% mystnb={"figure": {"caption": "Left: EM on five words; the likelihood rests on a plateau until two explanations part. Right: English, four EM steps a round, half of the pieces pruned between rounds. Within a round the likelihood never falls; each pruning costs.", "name": "fig-unigram-em"}, "image": {"alt": "Two line charts of log likelihood against steps. Left: a fast rise, a long flat part, a second rise near step 100, then flat. Right: a saw-tooth, rising within each round and dropping between rounds, lower from round to round."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Left: EM on five words; the likelihood rests on a plateau until two explanations part. Right: English, four EM steps a round, half of the pieces pruned between rounds. Within a round the likelihood never falls; each pruning costs.", "name": "fig-unigram-em"}, "image": {"alt": "Two line charts of log likelihood against steps. Left: a fast rise, a long flat part, a second rise soon after step 50, then flat. Right: four rounds with fewer and fewer pieces; the line rises within each round, mostly at its first step, and drops between rounds, most at the last two."}} tags=["hide-input"]
 figure, (left, right) = figures.panels(2, height=2.8)
 left.plot(toy_curve, color=COLOURS["blue"])
 left.set(xlabel="EM step", ylabel="log likelihood", title="hug, pug, pun, bun, hugs")
@@ -705,8 +708,8 @@ settle(
 # %%
 show(Unigram.sample)
 
-# %% mystnb={"figure": {"caption": "The nine likeliest ways to cut ▁nonisomorphic under the model trained above: exact probabilities for three values of α (bars), and their shares in 4,000 draws (dots).", "name": "fig-unigram-sampling"}, "image": {"alt": "Three rows of horizontal bars, one panel for each alpha 0.2, 1 and 3, with nine segmentations. With alpha 0.2 all bars are similar and short; with 3 the first has nearly everything. The dots sit at the ends of the bars."}} tags=["hide-input"]
-word, draws, rng = "▁nonisomorphic", 4000, random.Random(0)
+# %% mystnb={"figure": {"caption": "The nine likeliest ways to cut ▁reconnected under the model trained above: exact probabilities for three values of α (bars), and their shares in 4,000 draws (dots).", "name": "fig-unigram-sampling"}, "image": {"alt": "Three rows of horizontal bars, one panel for each alpha 0.2, 1 and 3, with nine segmentations. With alpha 0.2 all bars are similar and short; with 3 the first has nearly everything. The dots sit at the ends of the bars."}} tags=["hide-input"]
+word, draws, rng = "▁reconnected", 4000, random.Random(0)
 every = english.nbest(word, 100_000)
 figure, axes = figures.panels(3, height=3.0, sharey=True)
 worst = 0.0
@@ -721,7 +724,7 @@ for ax, alpha in zip(axes, (0.2, 1.0, 3.0), strict=True):
     ax.barh(range(9), exact[:9], color=COLOURS["sky"])
     ax.plot(found[:9] / draws, range(9), "o", color=COLOURS["vermilion"], ms=4)
     ax.set(title=f"α = {alpha:g}", xlabel="share", xlim=(0, 1))
-axes[0].set_yticks(range(9), [" ".join(way) for way, _ in every[:9]])
+axes[0].set_yticks(range(9), ["|".join(way) for way, _ in every[:9]])
 axes[0].invert_yaxis()
 plt.show()
 
@@ -760,34 +763,62 @@ assert max(errors) < 4.5
 whole = sentencepiece_model(sample.split("\n"), "unigram", 1500, character_coverage=1.0)
 own = unigram.train(table, 1500)
 text = f" {sample} ".replace("\n", "\n ")
-often = [w for w, n in table.items() if n >= 40 and w[1:].isalpha() and w.isascii() < 1]
-missing = [w for w in often if w not in pieces_of(whole)]
+often = [w for w, n in table.items() if n >= 40 and w[1:].isalpha()]
 follows = {
-    w: {text[i + len(w)] for i in range(len(text)) if text.startswith(" " + w[1:], i)}
-    for w in missing
+    w: {text[i + len(w)] for i in range(len(text)) if text.startswith(f" {w[1:]}", i)}
+    for w in often
 }
+before_blank = [w for w in often if follows[w] == {" "}]
+missing = [w for w in often if w not in pieces_of(whole)]
 print("missing:", *(f"{w} ({table[w]}×)" for w in missing))
-print("always followed by a blank:", *(w for w in missing if follows[w] == {" "}))
-assert all(w in own.scores for w in missing)
+print(
+    f"{len(often)} frequent words; always before a blank: {len(before_blank)}, of these"
+)
+print(
+    "missing:", sum(w in missing for w in before_blank), end="; of the others missing: "
+)
+print(sum(w not in before_blank for w in missing))
+print("of the graph:", *whole.encode("of the graph", out_type=str))
+assert set(missing) <= set(before_blank) and all(w in own.scores for w in often)
 
 # %% [markdown]
-# All these words stand before a blank, always. The seeds come from a suffix tree (后缀树), whose
+# *of*, hundreds of times in the text, has no piece. All the missing words stand before a
+# blank, always. The seeds come from a suffix tree (后缀树), whose
 # inner nodes are the strings that *continue in two ways*; a word that is always followed by
 # ▁ is not one of them, but the word with its ▁ is, and that is no valid piece. So
 # the word is never a candidate, however frequent. The same befalls whatever always ends a
 # line, and word lists in tables above all {cite}`sentencepiece615,sentencepiece1047`. Our
 # `seed` lets the end of a word count as a way to go on, and has them.
 #
-# **[UNK] for a whole word.** One sign outside the vocabulary, and BERT loses the word
-# around it: in *naïve☃* not only the snowman. Count [UNK] before you fine-tune.
-#
-# **Decoding WordPiece.** Accents, capitals and blanks are gone. What `decode` returns is
-# readable and not the text; keep offsets if you need the text.
-#
-# **Sums in 32 bits.** A Viterbi in 64 bits finds better paths than SentencePiece, and
-# hence other pieces, on a few strings. Which is right? The one that the model was trained
-# with.
-#
+# **[UNK] for a whole word**, and **decoding**. One sign outside the vocabulary, and BERT
+# loses the word around it. Accents, capitals and blanks are gone in any case; what
+# `decode` returns is readable and not the text.
+
+# %%
+for text in ("Naïve☃ questions, please", "Naïve ☃ questions, please"):
+    print(text, "→", bert.decode(bert.encode(text)))
+
+# %% [markdown]
+# **Sums in 32 bits.** On a long line a Viterbi in 64 bits, such as that of `tokenizers`,
+# can find a path that is a little better, and so other pieces than SentencePiece. Which
+# is right? The one that the network was trained with.
+
+# %%
+digits = "".join(random.Random(0).choices("0123456789", k=100_000))
+cuts, scores = [], []
+for single in (True, False):
+    model = Unigram(pieces_of(whole), single=single)
+    found = model.segment(whole.normalize(digits))
+    if single:
+        assert model.fused(found) == whole.encode(digits, out_type=str)
+    cuts.append({*np.cumsum([len(piece) for piece in found]).tolist()})
+    scores.append(sum(pieces_of(whole).get(piece, 0.0) for piece in found))
+print(
+    "a row of 100,000 digits is cut elsewhere at", approx(len(cuts[0] ^ cuts[1]), 1, 90)
+)
+print("places; in 64 bits log p is larger by", approx(scores[1] - scores[0], 0, 1))
+
+# %% [markdown]
 # ## Exercises
 #
 # **1. Warm-up.** In how many ways can a text be cut into pieces of a vocabulary? Write
