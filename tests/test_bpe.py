@@ -44,9 +44,8 @@ def test_five_words_by_hand():
     words = {b"sun": 3, b"sunny": 2, b"fun": 4, b"run": 1, b"runny": 2}
     merges = bpe.train(words, 256 + 4)
     tokens = [*bpe.ranks_of(merges)][256:]
-    # un stands 12 times; then fun 4, nny 4 (as n+n 4, n+y 4): f comes before n
-    assert tokens[0] == b"un" and set(tokens[1:]) <= {b"sun", b"fun", b"ny", b"runny"}
-    assert tokens[1] == b"sun"
+    # un stands 12 times, s+un 5, f+un 4; then n+y and un+n both 4: n is the lower id
+    assert tokens == [b"un", b"sun", b"fun", b"ny"]
 
 
 @given(SMALL)
@@ -69,8 +68,10 @@ def test_one_word_is_the_flat_loop(text):
 def test_list_and_heap_encode_alike(text, words):
     words = {word.encode(): count for word, count in words.items()}
     ranks = bpe.ranks_of(bpe.train(words, 256 + 12))
-    piece = text.encode()
-    assert bpe._encode_long(piece, ranks) == bpe.encode_piece(piece, ranks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bpe, "LONG", 1000)
+        with_list = bpe.encode_piece(text.encode(), ranks)
+    assert bpe._encode_long(text.encode(), ranks) == with_list
 
 
 @given(SMALL, st.text("ab\u00e9", min_size=1, max_size=30))
@@ -181,9 +182,9 @@ def test_encoding_a_long_piece_costs_n_log_n(monkeypatch):
         push(heap, item)
 
     monkeypatch.setattr(bpe, "heappush", counted)
-    text = "a" * 1_000_000
+    text = "a" * 200_000
     ids = model.encode_ordinary(text)
-    assert model.decode(ids) == text and len(ids) == 1_000_000 // 64
+    assert model.decode(ids) == text and len(ids) == 200_000 // 64
     assert pushes["all"] < 3 * len(text)
 
 
@@ -221,7 +222,7 @@ def test_a_stream_shows_whole_characters():
 
 
 def test_every_token_is_made_in_one_way(trained):
-    """A pair of tokens whose sum is a token, met in encoding, is the pair that made it."""
+    """`pair` finds two earlier tokens for each, from the ranks alone."""
     tokens = sorted(trained.ranks, key=trained.ranks.get)
     for token in tokens[256:]:
         left, right = trained.pair(token)

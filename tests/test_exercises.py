@@ -4,23 +4,24 @@ import functools
 import inspect
 import itertools
 import math
+import pkgutil
 from collections import Counter
+from importlib import import_module
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from utils import hmm, tagging
+from utils import exercises, hmm, tagging
 from utils import positions as places
-from utils.exercises import bpe, crf, learning, norms, positions, subwords, tensors
 from utils.lab.check import NotYet, exercise, expect_close
 
 RIGHT, WRONG = {}, {}
 CHECKS = {
-    f"{module.__name__.rpartition('.')[2]}.{name}": thing
-    for module in (bpe, crf, learning, norms, positions, subwords, tensors)
-    for name, thing in vars(module).items()
+    f"{module.name}.{name}": thing
+    for module in pkgutil.iter_modules(exercises.__path__)
+    for name, thing in vars(import_module(f"utils.exercises.{module.name}")).items()
     if getattr(thing, "is_exercise", False)
 }
 
@@ -759,11 +760,8 @@ WRONG["tensors.equations"] = [
 def _(sizes):
     @functools.cache
     def of(i, j):
-        ways = (
-            of(i, k) + of(k, j) + sizes[i] * sizes[k] * sizes[j]
-            for k in range(i + 1, j)
-        )
-        return min(ways, default=0)
+        ends, inner = sizes[i] * sizes[j], range(i + 1, j)
+        return min((of(i, k) + of(k, j) + ends * sizes[k] for k in inner), default=0)
 
     return of(0, len(sizes) - 1)
 
@@ -891,6 +889,64 @@ WRONG["subwords.entropy"] = [
     lambda model, text: (
         -sum(p * math.log(p) for p in model.posterior(text).values() if p)
     ),
+]
+
+
+
+@right("speed.hit_rate")
+def _(counts, ranks):
+    return sum(n for p, n in counts.items() if p in ranks) / sum(counts.values())
+
+
+WRONG["speed.hit_rate"] = [
+    lambda counts, ranks: sum(p in ranks for p in counts) / len(counts),
+    lambda counts, ranks: 1 - RIGHT["speed.hit_rate"](counts, ranks),
+    lambda counts, ranks: sum(n for p, n in counts.items() if p in ranks),
+]
+
+
+class Kept:
+    """A cache of results; `goes` names the entry that goes when it is full."""
+
+    goes, moves, room = staticmethod(lambda keys: keys[0]), True, 0
+
+    def __init__(self, size, compute):
+        self.size, self.compute, self.kept = size + self.room, compute, {}
+
+    def get(self, key):
+        known = key in self.kept
+        result = self.kept[key] if known else self.compute(key)
+        if self.moves or not known:
+            self.kept.pop(key, None)
+            self.kept[key] = result
+        if len(self.kept) > self.size:
+            del self.kept[self.goes([*self.kept])]
+        return result
+
+
+RIGHT["speed.LRU"] = Kept
+WRONG["speed.LRU"] = [
+    type("First", (Kept,), {"moves": False}),
+    type("Large", (Kept,), {"room": 1}),
+    type("Keys", (Kept,), {"get": lambda self, key: Kept.get(self, key).lower()}),
+]
+
+
+def colliding(undo=True, first=range(64), size=8):
+    """Strings of two words whose FxHash is the same if the second undoes the first."""
+    found = []
+    for number in first:
+        h = number * 0x517CC1B727220A95 % 2**64
+        second = (h << 5 | h >> 59) % 2**64 if undo else h
+        found.append(number.to_bytes(size, "little") + second.to_bytes(8, "little"))
+    return found
+
+
+RIGHT["speed.collisions"] = colliding()
+WRONG["speed.collisions"] = [
+    colliding(undo=False),
+    colliding(first=[7] * 64),
+    colliding(size=4),
 ]
 
 

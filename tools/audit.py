@@ -34,7 +34,7 @@ SITE = ROOT / "_build" / "html"
 BUDGET = {"without figures": 350, "with figures": 700}  # KB over the wire
 PHONE = 390
 LAB_SECONDS = 300  # for one page, run whole
-# JupyterLab 4.6 lays its toolbar over a Markdown cell that it has just taken off screen.
+# JupyterLab 4.6 lays its toolbar over a cell that it has just taken off the screen.
 LAB_OWN = "_markdownOverlapsToolbar"
 FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run
 --disable-background-networking --disable-component-update --disable-sync""".split()

@@ -9,15 +9,15 @@
 # %% [markdown]
 # # Products
 #
-# Nearly all that a Transformer does is to multiply tables of numbers. There is more than
-# one way to multiply two tables, and the names do not help: `*`, `mul`, `dot`, `inner`,
-# `mm`, `bmm`, `matmul`, `@`, `einsum`; in Chinese 点乘 is used for two different ones.
-# Most of them accept two square matrices without a word. They do not agree on the result.
-# At the end of this page you can
+# Nearly all that a Transformer does is to multiply tables of numbers. There is more
+# than one way to multiply two tables, and the names do not help: `*`, `mul`, `dot`,
+# `inner`, `mm`, `bmm`, `matmul`, `@`, `einsum`; in Chinese 点乘 is used for two different
+# ones. Most of them accept two square matrices without a word. They do not agree on the
+# result. At the end of this page you can
 #
 # - say for each name what it multiplies, what it sums, and which ranks it takes;
 # - say what a dot product measures, and what it does not;
-# - read a matrix product in three ways, the third of which is attention;
+# - read a matrix product in three ways, two of which are attention;
 # - write any product as one line of letters, and read its cost off the letters.
 #
 # You need Python and a little linear algebra. A {term}`tensor 张量 <tensor>` is an array
@@ -73,8 +73,8 @@ notes_say(
 #   rank stays 1.
 # - Multiply, then add up: $1 + 2 + 6 = 9$. This is the {term}`dot product 点积 <点积>`,
 #   `torch.dot(x, y)`. The rank falls to 0.
-# - Multiply each with each: the {term}`outer product 外积 <outer product>`, a table with $x_i y_j$ in row $i$
-#   and column $j$. The rank grows to 2.
+# - Multiply each with each: the {term}`outer product 外积 <outer product>`, a table with
+#   $x_i y_j$ in row $i$ and column $j$. The rank grows to 2.
 
 # %%
 x, y = torch.tensor([1, 2, 3]), torch.tensor([1, 1, 2])
@@ -93,7 +93,7 @@ print("their ranks  ", [t.ndim for t in (x * y, torch.dot(x, y), torch.outer(x, 
 #
 # $$
 # u \cdot v = \sum_{i=1}^{n} u_i v_i .
-# $$ (eq-dot)
+# $$ (eq-dot-product)
 #
 # `torch.dot` is strict: two vectors, of one length, of one dtype (数据类型). Nothing is
 # stretched and nothing converted, while the elementwise product, as we shall see, does
@@ -131,9 +131,10 @@ settle(
 # $$ (eq-cosine)
 #
 # So it mixes two things: whether $v$ points where $u$ points, and how long $v$ is. The
-# second formula keeps the first alone, {term}`cosine similarity 余弦相似度 <余弦相似度>`. Ask which of two vectors resembles $x = (3, 4)$ more: $a = (4, 3)$, or
-# $b = (0, 10)$? On paper: $x \cdot a = 24$ and $x \cdot b = 40$; the lengths are 5, 5 and
-# 10, the cosines therefore $24/25$ and $40/50$.
+# second formula keeps the first alone, {term}`cosine similarity 余弦相似度 <余弦相似度>`. Ask
+# which of two vectors resembles $x = (3, 4)$ more: $a = (4, 3)$, or $b = (0, 10)$? On
+# paper: $x \cdot a = 24$ and $x \cdot b = 40$; the lengths are 5, 5 and 10, the cosines
+# therefore $24/25$ and $40/50$.
 
 # %% mystnb={"figure": {"caption": "The same three vectors twice. Left: on each line all vectors have the same dot product with x; b lies further on. Right: on each ray all vectors have the same cosine with x; a lies in a narrower wedge. Doubling a vector moves it across the lines on the left and along its ray on the right.", "name": "fig-dot-cosine"}, "image": {"alt": "Two panels with arrows x, a and b from the origin. Left, parallel bands at right angles to x, their borders labelled with dot products; b ends beyond the border of 36, a on that of 24. Right, wedges from the origin around x, labelled with cosines; a lies inside the wedge of 0.9, b outside it."}} tags=["hide-input"]
 plane = np.stack(np.meshgrid(np.linspace(-1, 9, 201), np.linspace(-1, 11, 201)), -1)
@@ -149,14 +150,14 @@ for ax, field, levels, title in [
     (axes[1], far, [0.5, 0.7, 0.9, 0.98], "equal cosine"),
 ]:
     across, up = plane[..., 0], plane[..., 1]
-    ax.contourf(across, up, field, levels, cmap="Blues", alpha=0.5, extend="both")
+    ax.contourf(across, up, field, levels, cmap="Blues", alpha=0.3, extend="both")
     lines = ax.contour(across, up, field, levels, colors="#555555", linewidths=0.8)
     ax.clabel(lines, fontsize=8)
     ax.set(aspect="equal", title=title, xlim=(-1, 9), ylim=(-1, 11))
     for name, (tip, colour) in arrows.items():
         style = {"color": COLOURS[colour], "width": 1.5}
         ax.annotate("", tip, (0, 0), arrowprops=style)
-        ax.text(tip[0] + 0.3, tip[1], name, color=COLOURS[colour], size=12)
+        ax.text(tip[0] + 0.3, tip[1], name, size=12)
 plt.show()
 
 # %%
@@ -174,10 +175,10 @@ for name, other in {"a": a, "b": b, "10x": 10 * x2}.items():
 # %% [markdown]
 # They choose differently, and neither is at fault: $b$ wins by being long. Is this more
 # than a trick of two chosen vectors? Real embeddings (嵌入) will tell. MiniLM
-# {cite}`wang2020minilm`, the small BERT of this course, has a table with a vector of 384
-# numbers for each of its 30,522 tokens. We take all tokens that are plain words of four
-# letters or more, and ask for every twentieth: which *other* word is nearest, by dot
-# product and by cosine? One matrix product answers it for all of them at once.
+# {cite}`wang2020minilm`, the small BERT of this course, has a table with a vector of
+# 384 numbers for each of its 30,522 tokens. We take all tokens that are plain words of
+# four letters or more, and ask for every twentieth: which *other* word is nearest, by
+# dot product and by cosine? One matrix product answers it for all of them at once.
 
 
 # %%
@@ -189,6 +190,7 @@ def words_of_minilm():
     table = load_file(folder / "model.safetensors")
     vectors = table["embeddings.word_embeddings.weight"].float()
     tokens = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    assert vectors.shape == (len(tokens), 384) == (30_522, 384)
     kept = [
         i for i, t in enumerate(tokens) if t.isascii() and t.isalpha() and len(t) > 3
     ]
@@ -220,11 +222,11 @@ for word in ("bridge", "mayor", "river", "winter", "weather"):
     print(f"{word:8} dot: {shown[0]:28} cosine: {shown[1]}")
 
 # %% [markdown]
-# By dot product a bridge is near a *ferry* and a *road*, by cosine near a *viaduct* and a
-# *causeway*. The dot product prefers the commoner word, whose vector is longer. That it
-# prefers a longer one is no accident. Where the two disagree, the dot product's winner
-# $d$ beats the cosine's winner $c$ in $|d|\cos\theta_d$ and loses to it in
-# $\cos\theta_d$; so $|d|$ must be larger. Every single time:
+# By dot product a bridge is near a *ferry* and a *road*, by cosine near a *viaduct* and
+# a *causeway*; a mayor by dot product near a *city*, by cosine near an *alderman*. Is
+# there a rule in this? There is: where the two disagree, the dot product's winner $d$
+# beats the cosine's winner $c$ in $|d|\cos\theta_d$ and loses to it in $\cos\theta_d$;
+# so, both being positive, $|d|$ must be larger. Every single time:
 
 # %% mystnb={"figure": {"caption": "Each point is a word for which the two measures name different neighbours. Across: the length of the neighbour by cosine; up: that of the neighbour by dot product. No point lies below the diagonal, and none can.", "name": "fig-longer-wins"}, "image": {"alt": "A cloud of points, all above the dashed diagonal, between lengths of 0.8 and 1.5."}} tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(4.2, 3.4))
@@ -276,7 +278,7 @@ settle(
 # (AB)_{ij} = \sum_{k=1}^{p} A_{ik} B_{kj} ,
 # $$ (eq-matmul)
 #
-# and the right-hand side is the dot product {eq}`eq-dot` of row $i$ of $A$ with column
+# and the right-hand side is the dot product {eq}`eq-dot-product` of row $i$ of $A$ with column
 # $j$ of $B$. {numref}`fig-row-column` shows the layout in which one can see it: $B$
 # stands above the result, so that each cell lies where its row and its column cross.
 
@@ -307,13 +309,13 @@ plt.show()
 # %% [markdown]
 # The same numbers can be gathered in another order, and each order is a way to read.
 #
-# 1. **By cells**: cell $(i, j)$ is a dot product. Read $QK^\top$ like this: how much does
-#    each query agree with each key?
+# 1. **By cells**: cell $(i, j)$ is a dot product. Read $QK^\top$ like this: how much
+#    does each query agree with each key?
 # 2. **By rows**: row $i$ of $AB$ is a mixture of the *rows of* $B$, with the numbers in
 #    row $i$ of $A$ as the recipe. Read a table of attention weights times values like
 #    this: each output is a mixture of values.
-# 3. **By layers**: $AB$ is a sum of $p$ outer products, column $k$ of $A$ with row $k$ of
-#    $B$. Read LoRA like this: a matrix of rank $p$ is made of $p$ such layers.
+# 3. **By layers**: $AB$ is a sum of $p$ outer products, column $k$ of $A$ with row $k$
+#    of $B$. Read LoRA like this: a matrix of rank $p$ is made of $p$ such layers.
 
 # %%
 by_cells, by_rows = torch.zeros(2, 4), torch.zeros(2, 4)
@@ -330,10 +332,10 @@ assert by_cells.equal((A @ B).float())
 print((A @ B).tolist())
 
 # %% [markdown]
-# The sizes follow: `(n, p)` times `(p, m)` gives `(n, m)`. The notes' case `[B, E]` times
-# `[E, B]`, a batch of embeddings against itself, is one of these and gives `[B, B]`, as
-# they say ({claim}`tensors-mm-shape`, {cite}`pytorchmatmul`): every embedding against
-# every other, 五乘五 for five of them.
+# The sizes follow: `(n, p)` times `(p, m)` gives `(n, m)`. The notes' case `[B, E]`
+# times `[E, B]`, a batch of embeddings against itself, is one of these and gives
+# `[B, B]`, as they say ({claim}`tensors-mm-shape`, {cite}`pytorchmatmul`): every
+# embedding against every other, five by five for five of them.
 
 # %%
 ones = torch.mm(torch.ones(5, 7), torch.ones(7, 5))
@@ -344,7 +346,8 @@ print(tuple(ones.shape), "and every cell is", ones.unique().tolist())
 # goes on from vectors to matrices, and that it then is a matrix and no scalar. An inner
 # product is by definition a number, with three properties: it is symmetric, linear in
 # each argument, and $\langle A, A \rangle > 0$ unless $A = 0$. The matrix product
-# breaks two of them, and most thoroughly with this matrix, which is not zero:
+# is no number, and it breaks the first and the last, most thoroughly with this matrix,
+# which is not zero:
 
 # %%
 N = torch.tensor([[0.0, 1], [0, 0]])
@@ -381,9 +384,9 @@ settle(
 # And on vectors, where 点积 and 内积 are the same word for most people, there are more
 # inner products than the dot product: $x^\top W y$ is one for each symmetric $W$ with
 # positive eigenvalues (特征值). They stretch space before they measure. Attention will
-# measure with a matrix in the middle, too, $x^\top W_Q W_K^\top y$; but since nothing makes
-# that matrix symmetric, "how much $x$ looks at $y$" is not "how much $y$ looks at $x$",
-# and it is no inner product at all.
+# measure with a matrix in the middle, too, $x^\top W_Q W_K^\top y$; but since nothing
+# makes that matrix symmetric, "how much $x$ looks at $y$" is not "how much $y$ looks at
+# $x$", and it is no inner product at all.
 #
 # ## Every name against every rank
 #
@@ -432,13 +435,13 @@ plt.show()
 #
 # - `@` and `matmul` are one function, and it takes every pair except numbers. It is not
 #   "the one for high ranks": it contains `dot`, `mv`, `mm` and `bmm`.
-# - These four are one cell each, `dot` (1, 1), `mv` (2, 1), `mm` (2, 2), `bmm` (3, 3), and
-#   on their cell they agree with `@`. They are the strict ones, and strictness is a
+# - These four are one cell each, `dot` (1, 1), `mv` (2, 1), `mm` (2, 2), `bmm` (3, 3),
+#   and on their cell they agree with `@`. They are the strict ones, and strictness is a
 #   virtue: what you write with `mm` cannot quietly become a batch.
 # - `*` takes everything, and gives the larger of the two ranks.
-# - `inner` and NumPy's `dot` give results of rank 6. From rank 3 on they pair each matrix
-#   of the left with *each* of the right, where `@` pairs the first with the first, the
-#   second with the second.
+# - `inner` and NumPy's `dot` give results of rank 6. From rank 3 on they pair each
+#   matrix of the left with *each* of the right, where `@` pairs the first with the
+#   first, the second with the second.
 
 # %%
 some = torch.tensor(rng.integers(-9, 10, size=(5, 4, 4))).double()
@@ -479,10 +482,10 @@ settle(
 # %% [markdown]
 # The small claims of the notes in one table. With a vector, `@` does what one would do
 # on paper: one on the left stands as a row, one on the right as a column, and the axis
-# of size 1 that this adds is taken away again. Their example of the elementwise product,
-# `[[3, 3], [3, 3]]` by `[[1, 2], [3, 4]]`, gives `[[3, 6], [9, 12]]`, as they say
-# ({claim}`tensors-mul-example`) and as the definition demands {cite}`pytorchmul`; note
-# that `@` accepts the same two and gives something else.
+# of size 1 that this adds is taken away again. Their example of the elementwise
+# product, `[[3, 3], [3, 3]]` by `[[1, 2], [3, 4]]`, gives `[[3, 6], [9, 12]]`, as they
+# say ({claim}`tensors-mul-example`) and as the definition demands {cite}`pytorchmul`;
+# note that `@` accepts the same two and gives something else.
 
 # %%
 threes, count = torch.full((2, 2), 3), torch.tensor([[1, 2], [3, 4]])
@@ -524,10 +527,7 @@ settle_all(
 agree = [(p * q).equal(torch.mul(p, q)) for p, q in pairs]
 settle_all(
     {
-        "tensors-star-equals-mul": [
-            same(agree, [True] * len(kinds)),
-            same((x * y).ndim, 1),
-        ],
+        "tensors-star-equals-mul": [same(agree, [True] * 5), same((x * y).ndim, 1)],
         "tensors-mul-method-comment": [
             same(threes.mul(count), torch.mul(threes, count)),
             same(threes.mul(threes), torch.full((2, 2), 9)),
@@ -553,8 +553,8 @@ settle_all(
 #
 # All these products are one idea: give each axis a letter, multiply, and sum over the
 # letters that the result does not have. {term}`Einstein summation 爱因斯坦求和约定 <einsum>`
-# writes down exactly that. $(AB)_{ij} = \sum_k A_{ik} B_{kj}$ becomes `"ik,kj->ij"`, and its meaning
-# is a loop for each letter:
+# writes down exactly that. $(AB)_{ij} = \sum_k A_{ik} B_{kj}$ becomes `"ik,kj->ij"`,
+# and its meaning is a loop for each letter:
 
 # %%
 show(tensors.einsum_by_loops)
@@ -583,15 +583,15 @@ for name, (equation, operands, call) in sayings.items():
     print(f"{name:18} {equation:14} {ours.shape}")
 
 # %% [markdown]
-# Loops, torch, NumPy and the named function agree on every line, exactly. Look at the
-# three in the middle. `inner` multiplies rows with rows, so it is $AB^\top$; and the
-# strange NumPy result is only the batch product with *two* batch letters where `bmm` has
-# one. In letters the difference cannot be overlooked.
+# Loops, torch, NumPy and the named function agree on every line, exactly. Three lines
+# are worth a second look: `inner` multiplies rows with rows, so it is $AB^\top$; and
+# what NumPy's `dot` does with batches is the product of `bmm` with *two* batch letters
+# in the place of one. In letters the difference cannot be overlooked.
 #
-# **Attention in two lines.** In the chapter on the Transformer, $B$ sequences, each with
-# $h$ heads (头), hold queries, keys and values of $d$ numbers for $L$ positions. All
-# queries meet all keys; and the weights that follow mix the values. Here the weights are
-# equal shares, and so each output must be the mean of the values.
+# **Attention in two lines.** In the chapter on the Transformer, $B$ sequences, each
+# with $h$ heads (头), hold queries, keys and values of $d$ numbers for $L$ positions.
+# All queries meet all keys; and the weights that follow mix the values. Here the
+# weights are equal shares, and so each output must be the mean of the values.
 
 # %%
 B, h, L, d = 2, 3, 5, 4
@@ -605,8 +605,9 @@ assert torch.allclose(output, value.mean(2, keepdim=True).expand(B, h, L, d))
 print("scores", tuple(scores.shape), "output", tuple(output.shape))
 
 # %% [markdown]
-# In the first line $d$ is summed and $q$ and $k$ are kept, "by cells"; in the second $k$
-# is summed, "by rows". No axis has to be turned for it: `transpose` is in the letters.
+# In the first line $d$ is summed and $q$ and $k$ are kept, "by cells"; in the second
+# $k$ is summed, "by rows". No axis has to be turned for it: `transpose` is in the
+# letters.
 #
 # **The cost is in the letters, too.** The loops run over all letters, so the number of
 # multiplications is the product of all sizes. `torch`'s own counter of floating-point
@@ -622,9 +623,10 @@ assert counter.get_total_flops() == 2 * ours
 print("multiplications:", ours, "= 2 · 3 · 5 · 5 · 4")
 
 # %% [markdown]
-# That makes it cheap to compare plans before running one. The two products of attention,
-# for one head with a thousand positions and $d = 64$, could be bracketed in two ways,
-# $(QK^\top)V$ or $Q(K^\top V)$. A matrix product does not mind; the bill does.
+# That makes it cheap to compare plans before running one. The two products of
+# attention, for one head with a thousand positions and $d = 64$, could be bracketed in
+# two ways, $(QK^\top)V$ or $Q(K^\top V)$. A matrix product does not mind; the bill
+# does.
 
 # %%
 position, feature = (1000, 64), (64, 64)
@@ -639,16 +641,17 @@ print(
 )
 
 # %% [markdown]
-# $2L^2d$ against $2Ld^2$: fifteen times less, and no longer quadratic in the length. Why does
-# not everybody do it? Because a softmax stands between the two products, and brackets
-# cannot be moved across it. Taking it away is what is called linear attention. The last
-# line warns of something else: three operands in one loop of loops cost the product of
-# *all* letters. NumPy does just that unless told to `optimize` {cite}`numpyeinsum`.
+# $2L^2d$ against $2Ld^2$: fifteen times less, and no longer quadratic in the length.
+# Why does not everybody do it? Because a softmax stands between the two products, and
+# brackets cannot be moved across it. Taking it away is what is called linear attention.
+# The last line warns of something else: three operands in one loop of loops cost the
+# product of *all* letters. NumPy does just that unless told to `optimize`
+# {cite}`numpyeinsum`.
 #
 # ## Which shapes, and why
 #
-# Ranks decide whether a function listens; sizes decide whether it answers. The rules for
-# `@` fit on a page, and this course keeps them in words:
+# Ranks decide whether a function listens; sizes decide whether it answers. The rules
+# for `@` fit on a page, and this course keeps them in words:
 
 # %%
 show(tensors.matmul_shape)
@@ -696,9 +699,9 @@ print(tensors.explain("@", (3, 4), (3, 4)))
 # %% [markdown]
 # ## Where people go wrong
 #
-# **Square tests.** Five of the eight functions accept two matrices of shape `(4, 4)`, and
-# three different results come out. A test on square matrices passes for the
-# wrong product, for a forgotten transpose (转置), for the wrong axis. Give every axis its own
+# **Square tests.** Five of the eight functions accept two matrices of shape `(4, 4)`,
+# and three different results come out. A test on square matrices passes for the wrong
+# product, for a forgotten transpose (转置), for the wrong axis. Give every axis its own
 # size, and best a prime.
 
 # %%
@@ -715,16 +718,16 @@ for name, result in results.items():
 print(*groups, sep="\n")
 
 # %% [markdown]
-# **The result that nobody wrote.** Leave out `->` and einsum keeps the letters that stand
-# once, *in alphabetical order* {cite}`numpyeinsum`. `"ba"` is a transpose.
+# **The result that nobody wrote.** Leave out `->` and einsum keeps the letters that
+# stand once, *in alphabetical order* {cite}`numpyeinsum`. `"ba"` is a transpose.
 
 # %%
 print(tuple(torch.einsum("ab", t3[0]).shape), tuple(torch.einsum("ba", t3[0]).shape))
 
 # %% [markdown]
-# **The letter that stretches.** Letters look like a contract: `k` is `k`. But a size of 1
-# is stretched to whatever the other operand has, by NumPy always and by torch since that was
-# asked for {cite}`pytorcheinsumbroadcast`. `@` refuses the same operands.
+# **The letter that stretches.** Letters look like a contract: `k` is `k`. But a size of
+# 1 is stretched to whatever the other operand has, by NumPy always and by torch since
+# that was asked for {cite}`pytorcheinsumbroadcast`. `@` refuses the same operands.
 
 # %%
 bug = torch.ones(6, 1)  # one feature was lost on the way here
@@ -774,9 +777,9 @@ outcomes = {
 check.outcomes(outcomes)
 
 # %% [markdown]
-# **2. A table of cosines.** Write `cosine_table(a, b)` for vectors a (n, D) and b (m, D):
-# all cosines at once, (n, m), without a loop. A vector of zeros has no direction; let its
-# cosines be 0.
+# **2. A table of cosines.** Write `cosine_table(a, b)` for vectors a (n, D) and b (m,
+# D): all cosines at once, (n, m), without a loop. A vector of zeros has no direction;
+# let its cosines be 0.
 
 # %%
 cosine_table = ...  # def cosine_table(a, b): …
@@ -796,12 +799,12 @@ check.cosine_table(cosine_table)
 # %% [markdown]
 # **3. In letters.** Give the equation, in whatever letters you like:
 #
-# - `rows`: the dot product of row $i$ of the one with row $i$ of the other, for all $i$,
-#   from (n, D) and (n, D) to (n,);
-# - `gram`: within each sequence, every token with every token, from (B, L, D) taken twice
-#   to (B, L, L);
-# - `merge`: the heads' outputs (B, h, L, d), each multiplied by its own matrix, (h, d, D)
-#   for all, and added up, to (B, L, D). This is how attention ends.
+# - `rows`: the dot product of row $i$ of the one with row $i$ of the other, for all
+#   $i$, from (n, D) and (n, D) to (n,);
+# - `gram`: within each sequence, every token with every token, from (B, L, D) taken
+#   twice to (B, L, L);
+# - `merge`: the heads' outputs (B, h, L, d), each multiplied by its own matrix, (h, d,
+#   D) for all, and added up, to (B, L, D). This is how attention ends.
 
 # %%
 equations = {"rows": ..., "gram": ..., "merge": ...}
@@ -814,9 +817,9 @@ check.equations(equations)
 # %% [markdown]
 # **4. For an evening: where to put the brackets.** A product of many matrices, of sizes
 # $(s_0, s_1), (s_1, s_2), \dots, (s_{n-1}, s_n)$, costs more or less depending on the
-# order. Write `cheapest(sizes)`, for the list $[s_0, \dots, s_n]$: the smallest possible
-# number of multiplications. Trying all brackets is a beginning; for fifteen matrices you
-# will want to keep what you have computed.
+# order. Write `cheapest(sizes)`, for the list $[s_0, \dots, s_n]$: the smallest
+# possible number of multiplications. Trying all brackets is a beginning; for fifteen
+# matrices you will want to keep what you have computed.
 
 # %%
 cheapest = ...  # def cheapest(sizes): …
@@ -845,8 +848,9 @@ check.cheapest(cheapest)
 # A dot product multiplies and sums, and mixes direction with length; a cosine keeps the
 # direction. A matrix product is a table of dot products, or mixtures of rows, or a sum
 # of layers, and not an inner product: that would be a number. `*` multiplies and does
-# not sum; `@` is `matmul` and takes every rank from 1 up; `dot`, `mv`, `mm` and `bmm` are
-# its strict special cases. Einsum says all of it in letters: what the result lacks is
-# summed, and the product of all letters is the cost.
+# not sum; `@` is `matmul` and takes every rank from 1 up; `dot`, `mv`, `mm` and `bmm`
+# are its strict special cases. Einsum says all of it in letters: what the result lacks
+# is summed, and the product of all letters is the cost.
 #
-# Next: [broadcasting](02_broadcasting), where sizes that differ go together all the same.
+# Next: [broadcasting](02_broadcasting), where sizes that differ go together all the
+# same.

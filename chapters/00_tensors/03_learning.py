@@ -20,7 +20,8 @@
 # - **the {term}`loop 训练循环 <training loop>`**, which does it again,
 #
 # and puts them together on pictures of handwritten digits. Every training run in this
-# course is a variation of *the loop*. You need Python, and what a derivative is.
+# course is a variation of *the loop*. You need [products](01_products),
+# [broadcasting](02_broadcasting), and what a derivative is.
 
 # %% tags=["hide-input"]
 import math

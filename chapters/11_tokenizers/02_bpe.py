@@ -335,7 +335,7 @@ plt.show()
 # %% [markdown]
 # The tidy version keeps the scores of the pairs and corrects the two beside a merge. For a
 # piece of $n$ bytes that is $O(n^2)$, which is fast for words and a danger for a megabyte of
-# one letter: somebody who can send a server such a text can stop it. From 256 bytes on, the pairs lie in a heap and the
+# one letter: somebody who can send a server such a text can stop it. From 32 bytes on, the pairs lie in a heap and the
 # parts in a linked list, $O(n \log n)$.
 
 # %%

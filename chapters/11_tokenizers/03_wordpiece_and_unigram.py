@@ -13,8 +13,8 @@
 # But a vocabulary is only a list of pieces, and a word can be cut into pieces in many
 # ways. Which one? BERT takes the longest piece from the left, then the longest again.
 # T5, XLNet and ALBERT give every piece a probability, and take the likeliest cut. The
-# first answer is two lines of code. The second is a model with hidden choices: you have
-# met its lattice on a bridge in Nanjing. At the end of this page you can
+# first answer is a loop. The second is a model with hidden choices: you have met its
+# lattice on a bridge in Nanjing. At the end of this page you can
 #
 # - cut words as BERT does, and get BERT's own ids, from a blank file;
 # - say what the formula that everybody quotes for WordPiece's training really prefers;
@@ -73,7 +73,8 @@ notes_say("tokenizers-sp-mlm", "tokenizers-sp-learns-semantics")
 # with ## before it. With the pieces *un*, *una*, *##able*, *##happ*, *##y* and *##ily*,
 # *unhappily* is *un* (the longest piece that it begins with), then *##happ*, then
 # *##ily*. Chinese readers know the method as
-# {term}`maximum matching 正向最大匹配 <maximum matching (FMM/BMM)>`. It never looks ahead and never goes back:
+# {term}`maximum matching 正向最大匹配 <maximum matching (FMM/BMM)>`. It never looks ahead
+# and never goes back:
 
 # %%
 small = WordPiece(["[UNK]", "un", "una", "##able", "##happ", "##y", "##ily"])
@@ -137,10 +138,13 @@ for name, texts in [("lines of the corpus", lines), ("odd strings", odd)]:
     assert different == 0
 
 # %% [markdown]
-# A test goes through all code points, one by one. Python's table of Unicode is younger
-# than the library's, so the two disagree about signs that came later (marks, punctuation
-# and capitals of young scripts), and about four old ones that have changed category
-# since. On whatever was settled by 2002 they agree.
+# A test goes through all code points, one by one. Python's tables of Unicode and the
+# library's are of different age, so the two disagree about some signs that came late
+# (marks, punctuation and capitals of young scripts), and about four old ones that have
+# changed category. On whatever was settled with Unicode 3.2, in 2002, they agree. As to
+# cost, a word takes at most $M$ look-ups a piece, $M$ being the length of the longest;
+# a trie that knows where to go on after a failure does with one pass
+# {cite}`song2021fast`.
 #
 # ## How WordPiece is trained
 #
@@ -153,9 +157,10 @@ for name, texts in [("lines of the corpus", lines), ("odd strings", odd)]:
 # \frac{\mathrm{count}(ab)}{\mathrm{count}(a)\, \mathrm{count}(b)} .
 # $$ (eq-wordpiece-ratio)
 #
-# A well-known course works it out on five words {cite}`hfcourse`: *hug* ten times, *pug*
-# 5, *pun* 12, *bun* 4, *hugs* 5. *##u* stands in all 36 words, and is every partner's
-# only partner but for *##g ##s*, with the score 5 / (20 · 5):
+# A well-known course works it out on five words {cite}`hfcourse`: *hug* 10 times, *pug*
+# 5, *pun* 12, *bun* 4, *hugs* 5. Every pair but one contains *##u*, which stands in all 36
+# words, and has the score 1/36. The one is *##g ##s*, with 5 / (20 · 5), so it is merged
+# first:
 
 # %%
 hug = {"hug": 10, "pug": 5, "pun": 12, "bun": 4, "hugs": 5}
@@ -166,9 +171,9 @@ for criterion in (wordpiece.by_ratio, wordpiece.by_count):
     print(f"{criterion.__name__:9} merges to", *made)
 
 # %% [markdown]
-# The merges by the ratio are those of the course's text. Then it says that with
-# WordPiece *hugs* is one piece, while BPE "would have applied the merges learned in
-# order" and come to *hu ##gs*. Let us apply them in order.
+# The merges by the ratio are those of the course. From its three, *##gs*, *hu* and
+# *hugs*, it then concludes that WordPiece has *hugs* in one piece, while BPE, applying the
+# merges in order, would stop at *hu ##gs*. Let us apply them in order.
 
 
 # %%
@@ -193,9 +198,9 @@ print(*WordPiece(["[UNK]", *pieces]).cut("hugs"))
 
 # %% [markdown]
 # The third merge makes *hugs* in BPE as well: a slip that is easily made and easily
-# read over. The difference is real, but it needs a vocabulary in which a long piece
-# was made too late: after *##gs*, *hu* and *hug*, BPE's order has used up the *g*, and
-# WordPiece, which does not know the order, still takes the longest.
+# read over. The difference is real, but it takes a long piece that was made too late:
+# after *##gs*, *hu* and *hug*, BPE's first merge has used up the *g*. WordPiece does not
+# know the order, and takes the longest.
 #
 # ## What the formula prefers
 #
@@ -208,7 +213,7 @@ print(*WordPiece(["[UNK]", *pieces]).cut("hugs"))
 # $$ (eq-wordpiece-gain)
 #
 # with $n$ pieces in the text. The logarithm is the *pointwise mutual information*
-# (点互信息) of the two, and {eq}`eq-wordpiece-ratio` is its exponential: it keeps the
+# (点互信息) of the two, and {eq}`eq-wordpiece-ratio` is its exponential over $n$: it keeps the
 # surprise of a meeting and forgets **how often** the two meet. What does that do to
 # text? A hundred thousand characters of English, and the first merges by each rule:
 
@@ -256,12 +261,11 @@ assert per_word["by_ratio"][-1] > 2 * per_word["by_count"][-1]
 # %% [markdown]
 # The ratio is greatest where two pieces occur once, and together. So its first merges
 # are the digits of one long number, and after 800 merges it has not met *the*. On five
-# words one does not see it. Whoever repeats the formula has not trained with it on text,
-# or has set a least count, which is a second rule. The gain, with the count before the
-# logarithm, does as well as BPE.
+# words one does not see it. On text the formula needs at least a second rule, a least
+# count for pairs. The gain, with the count before the logarithm, does as well as BPE.
 #
 # And the library? `tokenizers` has a `WordPieceTrainer`. Ask it for one piece more than
-# the characters, then two, three, four. (It keeps the letters without ##, too, so its
+# the characters, then two, then three. (It keeps the letters without ##, too, so its
 # alphabet is larger by four.)
 
 
@@ -328,9 +332,9 @@ for pieces, score in course.nbest("pug", 9):
 # nothing, where the *logarithm* of it, 0, belongs. Every word's loss is too large by
 # one; no choice changes, because all ways start there, and so nobody noticed.
 #
-# {numref}`fig-unigram-lattice` has a lattice (词格) of this kind for a line that you know. Its pieces are
-# the words of jieba's dictionary {cite}`jieba`, with the counts that stand beside them.
-# A dictionary with counts *is* a Unigram model.
+# {numref}`fig-unigram-lattice` has the lattice (词格) of a line that you know. Its pieces
+# are the words of jieba's dictionary {cite}`jieba`, with the counts that stand beside
+# them. A dictionary with counts *is* a Unigram model.
 
 # %%
 package = Path(importlib.util.find_spec("jieba").submodule_search_locations[0])
@@ -354,7 +358,7 @@ for line in ("南京市长江大桥", "长春市长春节致辞"):
         print(f"   {math.exp(score - whole):.4f}", " | ".join(pieces))
     assert abs(sum(math.exp(s - whole) for _, s in all_ways) - 1) < 1e-9
 
-# %% mystnb={"figure": {"caption": "The lattice of 南京市长江大桥 under the counts of jieba\u2019s dictionary. Each arc is a word; the number is the posterior probability that the text is cut there and there. The thick path is the best.", "name": "fig-unigram-lattice"}, "image": {"alt": "Eight positions on a line with the seven characters between them, and an arc for each dictionary word from its beginning to its end. The arcs for 南京市 and 长江大桥 are thick, with posteriors near one; 市长 and the others are thin."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The lattice of \u5357\u4eac\u5e02\u957f\u6c5f\u5927\u6865 under the counts of jieba\u2019s dictionary. Each arc is a word; the number is its posterior probability, where that is 0.001 or more. The thick path is the best.", "name": "fig-unigram-lattice"}, "image": {"alt": "Eight positions on a line with the seven characters between them, and an arc for each dictionary word from its beginning to its end. The arcs for \u5357\u4eac\u5e02 and \u957f\u6c5f\u5927\u6865 are thick, with posteriors near one; \u5e02\u957f and the others are thin."}} tags=["hide-input"]
 line = "南京市长江大桥"
 model = by_dictionary(line)
 posterior, best = model.posterior(line), model.segment(line)
@@ -368,10 +372,10 @@ for (start, end), share in posterior.items():
     arc_x = middle - (end - start) / 2 * np.cos(x)
     ax.plot(arc_x, 0.75 + height * np.sin(x), color=colour, lw=3 if chosen else 1)
     if end - start > 1:
-        shown = f"{share:.3f}" if share >= 0.0005 else "< 0.001"
-        label = ax.text(middle, 0.8 + height, f"{line[start:end]} {shown}", size=8.5)
-        label.set(ha="center", va="bottom", zorder=5)
-        label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.6})
+        shown = f" {share:.3f}" if share >= 0.0005 else ""
+        side = ("bottom", 0.8) if end - start > 2 else ("top", 0.68)
+        label = ax.text(middle, side[1] + height, f"{line[start:end]}{shown}", size=9)
+        label.set(ha="center", va=side[0])
 for t, character in enumerate(line):
     ax.text(t + 0.7, 0.42, character, ha="center", va="center", size=14)
 ax.plot(np.arange(8) + 0.2, [0.75] * 8, "o", color="#444444", ms=4)
@@ -454,8 +458,8 @@ assert np.diff(toy_curve).min() > -1e-9
 #
 # ## Pruning
 #
-# Training starts from many pieces (`seed`: all strings that occur twice or more) and
-# ends with as many as one wants. So EM is interrupted by *pruning* (剪枝): for each piece,
+# Training starts from many pieces (`seed`: strings that occur twice or more and do not
+# always go on alike) and ends with as many as one wants. So EM is interrupted by *pruning* (剪枝): for each piece,
 # estimate what the text would lose without it, and drop the cheapest. The estimate
 # supposes that everything else stays, and that is not innocent. On the course's model:
 
@@ -478,8 +482,9 @@ for gone in [("hug",), ("pu",), ("un",), ("pu", "un")]:
 # %% [markdown]
 # The first three agree with the course (169.8; 23.5; nothing). The fourth is why pieces
 # must not go by their own losses all at once: *pu* can be spared because *un* is there,
-# and *un* because *pu* is. SentencePiece drops a quarter of the pieces a round,
-# and lets EM repair the rest. Here is the whole of it, on the English of above:
+# and *un* because *pu* is. SentencePiece drops a quarter of the pieces a round, and lets
+# EM repair the rest. Here is the whole of it, and then, on the English of above, a
+# version in which half of them go, so that one sees it:
 
 # %%
 show(unigram.removal_losses, unigram.train)
@@ -501,7 +506,7 @@ likeliest = sorted(english.scores, key=english.scores.get, reverse=True)
 long_ones = [piece for piece in likeliest if len(piece) > 6]
 print("pieces in each round:", *sizes)
 print("of the finished 1000, likely and long:", *long_ones[:9])
-rises = [np.diff(curve).min() for curve in curves]
+rises = [np.diff(curve).min() for curve in curves]  # the least of each round
 assert min(rises) > -1e-9 and len(english.scores) == 1000
 
 # %% mystnb={"figure": {"caption": "Left: EM on five words; the likelihood rests on a plateau until two explanations part. Right: English, four EM steps a round, half of the pieces pruned between rounds. Within a round the likelihood never falls; each pruning costs.", "name": "fig-unigram-em"}, "image": {"alt": "Two line charts of log likelihood against steps. Left: a fast rise, a long flat part, a second rise soon after step 50, then flat. Right: four rounds with fewer and fewer pieces; the line rises within each round, mostly at its first step, and drops between rounds, most at the last two."}} tags=["hide-input"]
@@ -519,8 +524,28 @@ right.set(xlabel="EM step", title="English; pieces at each round")
 right.set(ylabel="log likelihood per character")
 right.margins(y=0.15)
 plt.show()
+figures.digest("log likelihood per character", np.concatenate(curves))
 
 # %% [markdown]
+# The first pruning takes nearly three quarters of the pieces and costs nothing: EM had left
+# them without use. The later ones cost, and one EM step repairs what can be repaired.
+# What has been gained with a finished model? As many pieces as BPE had in
+# {numref}`fig-wordpiece-rules`, on the same words:
+
+# %%
+rival = Counter({f"▁{word}": n for word, n in words.items()})
+finished = unigram.train(rival, len(vocabularies["by_count"]))
+used = sum(n * len(finished.segment(word)) for word, n in rival.items())
+by_unigram, by_count = used / words.total(), per_word["by_count"][-1]
+print(f"pieces per word: {by_unigram:.2f}; merged by count {by_count:.2f}")
+assert by_unigram < by_count - 0.05
+
+# %% [markdown]
+# Merges leave behind the steps on which they were made: once *tion* is there, *tio* is
+# a waste. Pruning clears them away. {cite}`bostrom2020byte` pre-trained models like BERT
+# on both and found Unigram's pieces nearer to morphology, and its models as good or
+# better.
+#
 # ## Equal to SentencePiece
 #
 # Train SentencePiece {cite}`kudo2018sentencepiece` on English and Chinese, hand its
@@ -529,7 +554,8 @@ plt.show()
 # sum sinks below −100,000 it begins again from zero, to have digits left. We found
 # the second by looking for the one string in twenty thousand that differed. `single`
 # does both. Unknown characters (生词) score 10 less than the worst piece; neighbouring ones
-# are shown as one.
+# are shown as one. (`tokenizers` adds in 64 bits; without `single` our pieces are its
+# pieces, as a test confirms.)
 
 
 # %%
@@ -633,14 +659,14 @@ settle(
 # neighbours to look at. (SentencePiece's looks once, when it collects its seeds: see
 # below.) The scores of BPE are no probabilities but minus the order of the merges. Those of
 # Unigram add up to a little less than one. The missing share went with a change to the
-# M step, $\psi(c)$, the *digamma function*, in place of $\log c$, which makes rare pieces
-# rarer, and with the last cut to size.
+# M step {cite}`sentencepiecetrainer`: $\psi(c)$, the *digamma function*, in place of
+# $\log c$, which makes rare pieces rarer; and with the last cut to size.
 #
 # ## Meaning?
 #
 # The notes also say that SentencePiece learns the *semantics and structure* of a text.
-# Semantics can be taken out of a text. Rename the letters, once and for all: a is q, b is
-# h, and so on. No word means anything now, and every count is as it was. Structure can be
+# Semantics can be taken out of a text. Rename the letters, once and for all, each to
+# another. No word means anything now, and every count is as it was. Structure can be
 # taken out, too: give each *word* a random string of its length for a name. Words that
 # shared a stem share nothing now. We train on each, and ask how many words are cut in the
 # same places as before.
@@ -708,7 +734,7 @@ settle(
 # %%
 show(Unigram.sample)
 
-# %% mystnb={"figure": {"caption": "The nine likeliest ways to cut ▁reconnected under the model trained above: exact probabilities for three values of α (bars), and their shares in 4,000 draws (dots).", "name": "fig-unigram-sampling"}, "image": {"alt": "Three rows of horizontal bars, one panel for each alpha 0.2, 1 and 3, with nine segmentations. With alpha 0.2 all bars are similar and short; with 3 the first has nearly everything. The dots sit at the ends of the bars."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The nine likeliest ways to cut \u2581reconnected under the model trained above: exact probabilities for three values of \u03b1 (bars), and their shares in 4,000 draws (dots).", "name": "fig-unigram-sampling"}, "image": {"alt": "Three rows of horizontal bars, one panel for each alpha 0.2, 1 and 3, with nine segmentations. With alpha 0.2 all bars are similar and short; with 3 the first has nearly everything. The dots sit at the ends of the bars."}} tags=["hide-input"]
 word, draws, rng = "▁reconnected", 4000, random.Random(0)
 every = english.nbest(word, 100_000)
 figure, axes = figures.panels(3, height=3.0, sharey=True)
@@ -783,12 +809,13 @@ assert set(missing) <= set(before_blank) and all(w in own.scores for w in often)
 
 # %% [markdown]
 # *of*, hundreds of times in the text, has no piece. All the missing words stand before a
-# blank, always. The seeds come from a suffix tree (后缀树), whose
-# inner nodes are the strings that *continue in two ways*; a word that is always followed by
-# ▁ is not one of them, but the word with its ▁ is, and that is no valid piece. So
-# the word is never a candidate, however frequent. The same befalls whatever always ends a
-# line, and word lists in tables above all {cite}`sentencepiece615,sentencepiece1047`. Our
-# `seed` lets the end of a word count as a way to go on, and has them.
+# blank, always. SentencePiece's seeds come from a suffix tree (后缀树), whose inner nodes
+# are the strings that *continue in two ways*. A word that is always followed by ▁ is not
+# one of them; the word with its ▁ is, and that is no valid piece. So the word is never a
+# candidate, however frequent. The same befalls whatever always ends a line
+# {cite}`sentencepiece615,sentencepiece1047`. In a large corpus a word soon meets a comma;
+# in a small or uniform one look for your commonest words. Our `seed` looks at words
+# alone, takes the end of one for a way to go on, and has them.
 #
 # **[UNK] for a whole word**, and **decoding**. One sign outside the vocabulary, and BERT
 # loses the word around it. Accents, capitals and blanks are gone in any case; what
@@ -805,14 +832,14 @@ for text in ("Naïve☃ questions, please", "Naïve ☃ questions, please"):
 
 # %%
 digits = "".join(random.Random(0).choices("0123456789", k=100_000))
-cuts, scores = [], []
+cuts, scores, known = [], [], pieces_of(whole)
 for single in (True, False):
-    model = Unigram(pieces_of(whole), single=single)
+    model = Unigram(known, single=single)
     found = model.segment(whole.normalize(digits))
     if single:
         assert model.fused(found) == whole.encode(digits, out_type=str)
     cuts.append({*np.cumsum([len(piece) for piece in found]).tolist()})
-    scores.append(sum(pieces_of(whole).get(piece, 0.0) for piece in found))
+    scores.append(sum(known.get(piece, 0.0) for piece in found))
 print(
     "a row of 100,000 digits is cut elsewhere at", approx(len(cuts[0] ^ cuts[1]), 1, 90)
 )
@@ -899,8 +926,9 @@ for line in ("南京市长江大桥", "乒乓球拍卖完了", "长春市长春�
 # left, and [UNK] if that leads nowhere. The ratio that is taught for its training prefers
 # what is rare; the gain in likelihood does not; the library counts pairs like BPE.
 # Unigram gives every piece a probability and a text the sum over its segmentations.
-# Forward, Viterbi, n-best and sampling are the chapter 03 recursions on a lattice of words. EM
-# raises the likelihood at each step, pruning takes pieces away, and neither hides a word
-# nor knows what one means. jieba's dictionary is such a model, and finds the bridge.
+# Forward, Viterbi, n-best and sampling are the recursions of chapter 03 on a lattice of
+# words. EM raises the likelihood at each step, pruning takes pieces away, and neither
+# hides a word nor knows what one means. jieba's dictionary is such a model, and finds the
+# bridge.
 #
 # What the library around it adds, from raw text and back: [SentencePiece](04_sentencepiece).

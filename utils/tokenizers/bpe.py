@@ -19,9 +19,9 @@ from pathlib import Path
 
 from utils.tokenizers.patterns import GPT2, split, splitter
 
-NEVER = float("inf")
-LONG = 256  # bytes of a piece from which on a heap is faster than a list
-KEPT = 100_000  # pieces that an encoder remembers
+NEVER = 1 << 60  # no rank is as high
+LONG = 32  # bytes of a piece from which on a heap is faster than a list
+KEPT, KEPT_LENGTH = 100_000, 256  # pieces that an encoder remembers, and how long
 
 _seen = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes with a glyph
 BYTES = [bytes([b]) for b in [*_seen, *(b for b in range(256) if b not in _seen)]]
@@ -186,7 +186,7 @@ def ranks_of(merges: list[tuple[int, int]]) -> dict[bytes, int]:
 
 
 def encode_piece(
-    piece: bytes, ranks: dict[bytes, int], below: float = NEVER
+    piece: bytes, ranks: dict[bytes, int], below: int = NEVER
 ) -> list[int]:
     """The ids of one piece (n): merge the pair whose token has the lowest rank, again.
 
@@ -197,21 +197,22 @@ def encode_piece(
     """
     if len(piece) >= LONG:
         return _encode_long(piece, ranks, below)
+    get = ranks.get
     parts = [piece[i : i + 1] for i in range(len(piece))]
-    scores = [ranks.get(a + b, NEVER) for a, b in pairwise(parts)]
+    scores = [get(piece[i : i + 2], NEVER) for i in range(len(piece) - 1)]
     while scores and (best := min(scores)) < below:
         i = scores.index(best)
-        parts[i : i + 2] = [parts[i] + parts[i + 1]]
+        parts[i] += parts.pop(i + 1)
         del scores[i]
         if i:
-            scores[i - 1] = ranks.get(parts[i - 1] + parts[i], NEVER)
+            scores[i - 1] = get(parts[i - 1] + parts[i], NEVER)
         if i < len(scores):
-            scores[i] = ranks.get(parts[i] + parts[i + 1], NEVER)
+            scores[i] = get(parts[i] + parts[i + 1], NEVER)
     return [ranks[part] for part in parts]
 
 
 def _encode_long(
-    piece: bytes, ranks: dict[bytes, int], below: float = NEVER
+    piece: bytes, ranks: dict[bytes, int], below: int = NEVER
 ) -> list[int]:
     """The same in O(n log n): parts in a linked list, candidate pairs in a heap."""
     ends = [*range(1, len(piece) + 1)]  # the part from i on ends before ends[i]
@@ -259,7 +260,7 @@ class _Memory(dict):
         ids = encode_piece(text, self.ranks) if rank is None else [rank]
         if len(self) >= KEPT:
             self.clear()
-        if len(piece) < LONG:
+        if len(piece) <= KEPT_LENGTH:
             self[piece] = ids
         return ids
 

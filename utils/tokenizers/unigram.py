@@ -22,9 +22,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 UNKNOWN_PENALTY = 10.0  # an unknown character scores so much less than the worst piece
-FAR_DOWN = (
-    -1e5
-)  # where sums of 32 bits start again from zero, to keep their last digits
+FAR_DOWN = -1e5  # where sums of 32 bits begin again at zero, to keep their digits
 SCORE = ""  # the key under which a node of the trie keeps a piece's score
 
 Edges = list[tuple[int, float]]  # (end, score) of the pieces that start at one position
