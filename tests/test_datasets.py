@@ -1,5 +1,7 @@
 """The tagged corpus, the prose and its words, and how a broken file is refused."""
 
+import hashlib
+import json
 import re
 from collections import Counter
 
@@ -217,3 +219,30 @@ def test_english_and_code_come_from_packages_of_the_lock():
 def test_text_of_another_version_is_named():
     with pytest.raises(ValueError, match="the text of sympy is not that of"):
         datasets.packaged("sympy", datasets.code() + " ", datasets.CODE)
+
+
+def test_pairs_have_all_grades_and_differ():
+    pairs = datasets.pairs()
+    assert len(pairs) >= 200 and len(set(pairs)) == len(pairs)
+    assert min(Counter(pair.grade for pair in pairs).values()) >= 30
+    assert all(pair.first != pair.second for pair in pairs)
+    assert len({pair.second for pair in pairs}) >= 150
+
+
+def test_each_question_has_a_passage_of_its_own():
+    rows = datasets.questions()
+    assert len(rows) >= 50 and all(row.question.endswith("?") for row in rows)
+    assert len({row.passage for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [("6\ta\tb", "grade '6'"), ("3\ta", "is not grade, first"), ("3\t \tb", "is not")],
+)
+def test_a_bad_pair_is_named_with_its_line(row, complaint, tmp_path):
+    text = f"grade\tfirst\tsecond\n5\tx\ty\n{row}\n"
+    path = write(tmp_path, text, "bad.tsv")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    write(tmp_path, json.dumps({"bad.tsv": digest}), "manifest.json")
+    with pytest.raises(ValueError, match=f"bad.tsv, line 3: .*{complaint}"):
+        datasets.pairs("bad.tsv", tmp_path)

@@ -950,6 +950,78 @@ WRONG["speed.collisions"] = [
 ]
 
 
+@right("words.from_the_end")
+def _(text, known, longest, shortest=False):
+    found, end = [], len(text)
+    while end:
+        sizes = range(min(longest, end), 0, -1)
+        size = next((n for n in sizes if text[end - n : end] in known), 1)
+        if shortest:
+            size = next((n for n in sizes[::-1] if text[end - n : end] in known), 1)
+        found.append(text[end - size : end])
+        end -= size
+    return found[::-1]
+
+
+@wrong("words.from_the_end")
+def _(text, known, longest):
+    found, start = [], 0
+    while start < len(text):
+        sizes = range(min(longest, len(text) - start), 0, -1)
+        size = next((n for n in sizes if text[start : start + n] in known), 1)
+        found.append(text[start : start + size])
+        start += size
+    return found
+
+
+WRONG["words.from_the_end"] += [
+    lambda *given: RIGHT["words.from_the_end"](*given)[::-1],
+    lambda *given: RIGHT["words.from_the_end"](*given, shortest=True),
+    lambda text, known, longest: RIGHT["words.from_the_end"](text, known, longest - 1),
+]
+
+RIGHT["words.both_wrong"] = ["从", "中学", "到", "大学"]
+WRONG["words.both_wrong"] = [
+    "从中学到大学",
+    ["他", "说", "的", "确实", "在", "理"],
+    ["研究", "生命", "起源"],  # the two disagree
+    ["南京市", "长江大桥"],  # the two are right
+    ["叶知秋", "来"],
+    ["没", "看"],  # 没看 is in the dictionary, and crosses nothing
+    ["从中", "学", "到", "大学"],
+]
+
+
+@right("words.house_style")
+def _(pairs, sure=0.5):
+    ways = {}
+    for cut, gold in pairs:
+        text = "".join(gold)
+        ends = set(itertools.accumulate(map(len, gold), initial=0))
+        start = 0
+        for word in cut:
+            end = start + len(word)
+            if {start, end} <= ends:
+                inner = sorted(e for e in ends if start <= e <= end)
+                parts = tuple(text[a:b] for a, b in itertools.pairwise(inner))
+                ways.setdefault(word, Counter())[parts] += 1
+            start = end
+    best = {
+        word: seen.most_common(1)[0][0]
+        for word, seen in ways.items()
+        if seen.most_common(1)[0][1] > sure * seen.total()
+    }
+    return lambda cut: [part for word in cut for part in best.get(word, (word,))]
+
+
+WRONG["words.house_style"] = [
+    lambda pairs: pairs[0][1],
+    lambda pairs: lambda cut: cut[1:],
+    lambda pairs: lambda cut: [c for word in cut for c in word],  # worse
+    lambda pairs: lambda cut: cut,  # nothing learnt
+]
+
+
 @pytest.mark.parametrize("name", CHECKS)
 def test_the_right_answer_passes(name, capsys):
     CHECKS[name](RIGHT[name])

@@ -166,7 +166,7 @@ def test_every_cut_off_file_is_refused_or_shorter(small, tmp_path):
         else:  # cut between two pieces, which a message cannot tell
             assert len(model.vocabulary) < whole or end > 0.99 * len(small)
     path = tmp_path / "cut.model"
-    path.write_bytes(small[:1001])
+    path.write_bytes(small[:1003])
     with pytest.raises(ValueError, match=r"byte \d+: field 1 ends at"):
         SentencePiece.read(path)
 
@@ -249,20 +249,19 @@ def test_half_of_a_pair_is_named(small):
 # Ids.
 
 
-def test_ids_pieces_and_text_are_the_library_s(pair):
+def test_ids_pieces_and_text_are_the_library_s(pair, request):
     """The odd strings, whole texts, and lines of everything the course has."""
     model, theirs, _ = pair
-    whole = [
-        datasets.english()[:50_000],
-        datasets.code()[:50_000],
-        datasets.chinese(),
-    ]
+    odd = strings.mixed(20_000)
+    if re.search("suffix|across", request.node.name):
+        odd = odd[::10]
+    whole = [datasets.english()[:50_000], datasets.code()[:50_000], datasets.chinese()]
     lines = "\n".join([datasets.english(), datasets.code(), datasets.chinese()])
-    for text in [*EDGES, *strings.mixed(20_000), *whole, *lines.split("\n")[::19]]:
+    for text in [*EDGES, *odd, *whole, *lines.split("\n")[::29]]:
         ids = theirs.encode(text)
         assert model.encode(text) == ids, text[:200]
         assert model.decode(ids) == theirs.decode(ids), text[:200]
-    for text in [*EDGES, *strings.mixed(500)]:
+    for text in [*EDGES, *odd[:500]]:
         assert model.pieces(text) == theirs.encode(text, out_type=str), text
 
 

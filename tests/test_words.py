@@ -49,8 +49,6 @@ def test_best_path_against_all_cuts(counts, text):
     assert "".join(found) == text
     if text:
         ways = list(allowed(counts, text))
-        if not ways:  # a place where only a word that runs past others begins
-            return
         assert chance(found) == pytest.approx(max(map(chance, ways)), rel=1e-9)
         assert words.log_probability(found, dictionary) == pytest.approx(
             math.log(chance(found)), abs=1e-9
@@ -98,20 +96,20 @@ def test_bidirectional_takes_the_better_of_two(counts, text):
     assert found == (both[0] if sizes[0] < sizes[1] else both[1])
 
 
-def test_each_rule_of_the_bidirectional_choice_decides_once():
-    fewer = Dictionary(dict.fromkeys(["ab", "bcd", "cd", "d"], 1))  # ab cd | a bcd
-    assert words.bidirectional("abcd", fewer) == ["a", "bcd"]  # equal: backward
-    forward = Dictionary(
-        dict.fromkeys(["abc", "cde", "de", "e"], 1)
-    )  # abc de | a b cde
-    assert words.bidirectional("abcde", forward) == ["abc", "de"]
-    singles = Dictionary(dict.fromkeys(["ab", "abc", "cd", "de", "bc"], 1))
-    assert words.forward("abcde", singles) == ["abc", "de"]
-    assert words.backward("abcde", singles) == ["a", "bc", "de"]
-    assert words.bidirectional("abcde", singles) == ["abc", "de"]
-    equal = Dictionary(dict.fromkeys(["ab", "cd", "bc", "abcd"[:3], "bcd", "d"], 1))
-    assert words.forward("abcd", equal) == ["abc", "d"]
-    assert words.bidirectional("abcd", equal) == ["a", "bcd"]
+@pytest.mark.parametrize(
+    ("known", "ahead", "back", "chosen"),
+    [
+        (["abc", "de", "cde"], "abc de", "a b cde", "abc de"),  # fewer words
+        (["ab", "cde", "abc"], "abc d e", "ab cde", "ab cde"),
+        (["ab", "cd", "bcd"], "ab cd", "a bcd", "ab cd"),  # fewer single characters
+        (["abc", "bcd"], "abc d", "a bcd", "a bcd"),  # neither: backward
+    ],
+)
+def test_each_rule_of_the_bidirectional_choice_decides(known, ahead, back, chosen):
+    dictionary, text = Dictionary(dict.fromkeys(known, 1)), chosen.replace(" ", "")
+    assert words.forward(text, dictionary) == ahead.split()
+    assert words.backward(text, dictionary) == back.split()
+    assert words.bidirectional(text, dictionary) == chosen.split()
 
 
 @given(small, texts)

@@ -267,6 +267,7 @@ print(len(vocabulary), "tokens, all with the same ids")
 # How much hangs on a tie? Train on 20 KB twice, and let the ties of the second go to the
 # higher ids.
 
+
 # %%
 def last_pair(counts):
     return max(counts, key=lambda pair: (counts[pair], pair))
@@ -287,6 +288,7 @@ assert 5 < len(first - second) < 300
 # To encode (编码) a piece, replay the training: start from bytes, and merge, again and again,
 # the pair whose token was made first. The word `" shortest"` under our 4,096 tokens:
 
+
 # %%
 def traced(piece, ranks):
     """Parts after each merge, and the pairs that were merged."""
@@ -303,8 +305,11 @@ def traced(piece, ranks):
 
 parts, pairs = traced(b" shortest", ours.ranks)
 for left, right in pairs:
-    print(f"rank {ours.ranks[left + right]:4}: {bpe.glyphs(left)} + {bpe.glyphs(right)}")
+    print(
+        f"rank {ours.ranks[left + right]:4}: {bpe.glyphs(left)} + {bpe.glyphs(right)}"
+    )
 print([ours.ranks[part] for part in parts])
+
 
 # %% mystnb={"figure": {"caption": "How three tokens were made, bytes at the bottom, ranks in brackets. The Chinese token was built like any other: two bytes, then a character, then the word.", "name": "fig-merge-trees"}, "image": {"alt": "Three binary trees. The first joins the letters of a word beginning with a blank; the second joins the nine bytes of 的时候, shown as two-digit hexadecimal numbers, first into characters, then into the word; the third builds a keyword of Python."}} tags=["hide-input"]
 def draw_tree(ax, token, left=0.0):
@@ -314,7 +319,10 @@ def draw_tree(ax, token, left=0.0):
         ax.text(left, -0.35, shown, ha="center", va="top", size=9)
         return left, 0
     first, second = ours.pair(token)
-    (x0, y0), (x1, y1) = draw_tree(ax, first, left), draw_tree(ax, second, left + len(first))
+    (x0, y0), (x1, y1) = (
+        draw_tree(ax, first, left),
+        draw_tree(ax, second, left + len(first)),
+    )
     x, y = (x0 + x1) / 2, max(y0, y1) + 1
     ax.plot([x0, x0, x1, x1], [y0, y, y, y1], color=COLOURS["blue"], lw=1.2)
     text = token.decode("utf-8", "replace").replace(" ", "Ġ")
@@ -355,7 +363,10 @@ assert all(
 
 # %%
 tokens = [*ours.ranks][256:]
-ways = [sum(t[:i] in ours.ranks and t[i:] in ours.ranks for i in range(1, len(t))) for t in tokens]
+ways = [
+    sum(t[:i] in ours.ranks and t[i:] in ours.ranks for i in range(1, len(t)))
+    for t in tokens
+]
 several = sum(w > 1 for w in ways)
 print(f"{several} of {len(tokens)} tokens can be put together in several ways")
 met = defaultdict(set)
@@ -494,8 +505,14 @@ for test, curves in found.items():
 pairs = datasets.sentences()
 for name in ("English", "Chinese", "all three"):
     tokens_of = trained[name].encode_ordinary
-    zh, en = (sum(len(tokens_of(getattr(s, lang))) for s in pairs) for lang in ("zh", "en"))
-    print(f"the same sentences, trained on {name}: {zh} tokens in Chinese, {en} in English")
+    zh, en = (
+        sum(len(tokens_of(getattr(s, lang))) for s in pairs) for lang in ("zh", "en")
+    )
+    print(
+        f"the same sentences, trained on {name}: {zh} tokens in Chinese,",
+        en,
+        "in English",
+    )
 
 # %% [markdown]
 # A vocabulary that never saw Chinese pays nearly three tokens for a character: the bytes. The
@@ -543,7 +560,9 @@ for word in ["queen", "bridge"]:
 
 common = slice(2000, 12_000)  # whole words mostly, without the reserved ids
 close_by = (rows[common][1:] * rows[common][:-1]).sum(1).mean().item()
-nearest = torch.stack([(rows[common] @ rows[i]).topk(2).values[1] for i in range(2000, 2500)])
+nearest = torch.stack(
+    [(rows[common] @ rows[i]).topk(2).values[1] for i in range(2000, 2500)]
+)
 print("mean cosine of neighbours by id:", approx(close_by, 0, 0.4))
 print("mean cosine of nearest rows:    ", approx(nearest.mean(), 0.3, 0.9))
 share = table.numel() / sum(p.numel() for p in model.parameters())
@@ -556,7 +575,7 @@ settle(
     apart(ids_alone, before, 0.1),
     above(nearest.mean().item() - close_by, 0.2),
     above(share, 0.5),
-    note="ids and rows of the table renumbered together, ids alone, and MiniLM's real table",
+    note="ids and rows of MiniLM's table renumbered together, and ids alone",
 )
 
 # %% [markdown]
@@ -569,6 +588,7 @@ settle(
 # **A blank at the end of the prompt.** A word's blank belongs to the word. A prompt that ends
 # in a blank has spent it on a token of its own, and what should follow, the word with
 # its blank, can no longer come. More generally, tokens of a concatenation are not the concatenation of tokens.
+
 
 # %%
 def cut_up(text):
@@ -622,7 +642,7 @@ for number in ["1234567", "234567"]:
 # %%
 used = Counter(ours.encode_ordinary("\n".join(corpus)))
 unseen = [token for token in tokens if not used[ours.ranks[token]]]
-print(f"{len(unseen)} of {len(tokens)} tokens never occur in the corpus they were made from:")
+print(f"{len(unseen)} of {len(tokens)} tokens never occur in their own corpus, such as")
 print(*map(bpe.glyphs, sorted(unseen, key=len)[-12:]))
 assert len(unseen) > 20
 

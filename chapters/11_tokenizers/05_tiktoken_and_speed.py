@@ -37,6 +37,7 @@ import sentencepiece
 import tiktoken
 from tiktoken import _educational
 
+# %% tags=["hide-input"]
 from utils.exercises import speed as check
 from utils.lab import (
     above,
@@ -95,31 +96,39 @@ sentence = "The shortest path between two nodes is not always unique."
 pieces = [piece.encode() for piece in split(sentence)]
 whole = [piece in ranks[1024] for piece in pieces]
 print(*(f"{p.decode()}{'' if w else '*'}" for p, w in zip(pieces, whole, strict=True)))
-print(f"{len(pieces)} pieces, {sum(whole)} are tokens, {len(pieces) - sum(whole)} must merge (*)")
+rest = len(pieces) - sum(whole)
+print(f"{len(pieces)} pieces, {sum(whole)} are tokens, {rest} must merge (*)")
 
 # %% [markdown]
 # The dearest step is the last, and the fewest pieces reach it. On all of our English:
 
-# %% mystnb={"figure": {"caption": "What happens to 100 pieces of English text: those that are a token as they stand, and those that must be merged; of the latter, how many are met for the first time.", "name": "fig-sieves"}, "image": {"alt": "Stacked bars for five vocabulary sizes from 512 to 8192. The share of pieces that are tokens grows from about two thirds to nearly all; the pieces that must merge shrink, and those met for the first time are a sliver of two or three per cent."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "What happens to 100 pieces of English text: those that are a token as they stand, and those that must be merged; of the latter, how many are met for the first time.", "name": "fig-sieves"}, "image": {"alt": "Stacked bars for five vocabulary sizes from 512 to 8192. The share of pieces that are tokens grows from about two thirds to nearly all; the pieces that must merge shrink, and those met for the first time are a sliver of two to six per cent."}} tags=["hide-input"]
 total = counts.total()
 hits = {V: sum(n for p, n in counts.items() if p in ranks[V]) for V in ranks}
 first_time = {V: sum(p not in ranks[V] for p in counts) for V in ranks}
 figure, ax = plt.subplots(figsize=(6.4, 2.7))
 rows = np.arange(len(ranks))
-shares = np.array([[hits[V], total - hits[V] - first_time[V], first_time[V]] for V in ranks])
+shares = np.array(
+    [[hits[V], total - hits[V] - first_time[V], first_time[V]] for V in ranks]
+)
 left = np.zeros(len(ranks))
 names = ["a token as it stands", "must merge, seen before", "must merge, new"]
-for share, name, colour in zip(100 * shares.T / total, names, ["sky", "orange", "vermilion"], strict=True):
+for share, name, colour in zip(
+    100 * shares.T / total, names, ["sky", "orange", "vermilion"], strict=True
+):
     ax.barh(rows, share, left=left, color=COLOURS[colour], label=name)
     left += share
 ax.set(yticks=rows, yticklabels=[f"V = {V}" for V in ranks], xlabel="of 100 pieces")
-ax.legend(loc="upper center", bbox_to_anchor=(0.45, 1.22), ncols=3, frameon=False, fontsize=8)
+ax.legend(
+    loc="upper center", bbox_to_anchor=(0.45, 1.22), ncols=3, frameon=False, fontsize=8
+)
 ax.invert_yaxis()
 plt.show()
 
 # %%
 for V in ranks:
-    print(f"V = {V}: {hits[V] / total:.1%} are tokens, {first_time[V] / total:.1%} are new merges")
+    shares = f"{hits[V] / total:.1%} are tokens, {first_time[V] / total:.1%}"
+    print(f"V = {V}: {shares} are new merges")
 
 # %% [markdown]
 # ## A cache, or none
@@ -130,6 +139,7 @@ for V in ranks:
 # slowed down several threads even when all of them only read; and then he saw that the *vocabulary* is
 # a cache already. A piece that is a token is looked up and done. What does this look-up save? We
 # run our merge loop with it and without it, and count the calls.
+
 
 # %%
 def encode_pieces(V, look_up_first):
@@ -144,12 +154,15 @@ def encode_pieces(V, look_up_first):
     return ids, loops
 
 
+# %%
 part = Counter(map(str.encode, split(english[:100_000])))
 with_look_up, without = {}, {}
 for V in ranks:
-    (ids, with_look_up[V]), (plain_ids, without[V]) = (encode_pieces(V, b) for b in (True, False))
+    ids, with_look_up[V] = encode_pieces(V, True)
+    plain_ids, without[V] = encode_pieces(V, False)
     assert ids == plain_ids
-    print(f"V = {V}: the merge loop runs {without[V]:,} times, with the look-up {with_look_up[V]:,}")
+    runs = f"{without[V]:,} times, with the look-up {with_look_up[V]:,}"
+    print(f"V = {V}: the merge loop runs {runs}")
 
 rate = [sum(n for p, n in part.items() if p in ranks[V]) / part.total() for V in ranks]
 saved = [without[V] - with_look_up[V] for V in ranks]
@@ -159,7 +172,7 @@ settle(
     above(rate[0], 0.5),
     same(sorted(rate), rate),
     same(saved, [round(r * part.total()) for r in rate]),
-    note="rate: share of pieces that are tokens, by vocabulary; saved: calls of the merge loop",
+    note="rate: share of pieces that are tokens; saved: calls of the merge loop",
 )
 
 # %% [markdown]
@@ -174,7 +187,8 @@ settle(
 for name, text in [("English", english), ("Chinese", datasets.chinese())]:
     found = Counter(split(text))
     once = sum(n == 1 for n in found.values())
-    print(f"{name}: {found.total():,} pieces, {len(found):,} different, {once / found.total():.0%} occur once")
+    numbers = f"{found.total():,} pieces, {len(found):,} different"
+    print(f"{name}: {numbers}, {once / found.total():.0%} occur once")
 
 # %% [markdown]
 # ## The regular expression
@@ -253,6 +267,7 @@ print(split("a   b", GPT2), split("a   b", GPT2.replace(r"\s+(?!\S)|", "")))
 # it up. A second thread works; the first counts as far as it gets, to a million at most. If the
 # worker keeps the lock, the counter stays at 0 until it is done.
 
+
 # %%
 def counts_beside(work, limit=1_000_000):
     """How far this thread counts while another one does `work`."""
@@ -271,6 +286,7 @@ def counts_beside(work, limit=1_000_000):
     return count
 
 
+# %%
 ours = bpe.BPE(ranks[4096])
 rust, hugging = ours.to_tiktoken(), ours.to_tokenizers()
 workers = {
@@ -324,8 +340,12 @@ def rust_worker(kept):
 
 # %% mystnb={"figure": {"caption": "Two threads on one time line. Above, both run Python and take turns of about 5 ms. Below, the second encodes with tiktoken, which has let go of the lock, and the first is hardly disturbed.", "name": "fig-gil"}, "image": {"alt": "Two time lines with two rows each. In the upper one the bars of the two threads alternate, never overlapping. In the lower one both rows are bars at the same time."}} tags=["hide-input"]
 figure, axes = plt.subplots(2, 1, figsize=(6.4, 2.8), sharex=True)
-for ax, (name, second) in zip(axes, [("Python", python_worker), ("tiktoken", rust_worker)], strict=True):
-    for row, (stamped, colour) in enumerate(zip(timeline(second), ["blue", "orange"], strict=True)):
+for ax, (name, second) in zip(
+    axes, [("Python", python_worker), ("tiktoken", rust_worker)], strict=True
+):
+    for row, (stamped, colour) in enumerate(
+        zip(timeline(second), ["blue", "orange"], strict=True)
+    ):
         stamped = 1000 * stamped
         gaps = np.flatnonzero(np.diff(stamped) > 1)
         starts, ends = stamped[np.r_[0, gaps + 1]], stamped[np.r_[gaps, -1]]
@@ -357,6 +377,8 @@ settle(
 batch = inspect.signature(tiktoken.Encoding.encode_batch).parameters["num_threads"]
 without_ranks = {"pat_str": GPT2, "special_tokens": {}}
 trainers = [hasattr(m, "SentencePieceTrainer") for m in (sentencepiece, tiktoken)]
+
+# %% tags=["hide-input"]
 settle_all(
     {
         "tokenizers-tt-role": [
@@ -369,7 +391,10 @@ settle_all(
             same(counted["our merge loop"], 0),
             same(counted["tiktoken"], 1_000_000),
         ],
-        "tokenizers-tt-rayon": [same(batch.default, 8), same(counted["tiktoken"], 1_000_000)],
+        "tokenizers-tt-rayon": [
+            same(batch.default, 8),
+            same(counted["tiktoken"], 1_000_000),
+        ],
         "tokenizers-tt-regex-dominates": [
             same(tokens_general, tokens_simple),
             below(share["1000"][2], 0.95),
@@ -385,6 +410,7 @@ settle_all(
 # once, and who writes is alone. *Spin* (自旋) is a way of waiting: asking again and again whether the lock is free, which burns
 # a processor but reacts at once. (There is a Rust crate called `spin` with such a lock, which may be where the name comes from.) The lock of Rust's
 # standard library {cite}`rustrwlock` puts who waits to sleep, after a short spin. A reader–writer lock, in fifteen lines:
+
 
 # %%
 class ReaderWriterLock:
@@ -449,6 +475,7 @@ print("readers inside at once:", {*inside}, " met by a writer:", {*met})
 # And the waiting: how often does a reader look whether a writer is gone, who stays for a twentieth of a second? Asleep,
 # until it is told; spinning, all the time.
 
+
 # %%
 def looks(spin):
     """How often a waiting reader looks while a writer holds the lock for 50 ms."""
@@ -503,6 +530,7 @@ settle(
 # only upwards: the low bits of the product know nothing of the high bits of the key. Numbers that differ in their high bits
 # alone, such as multiples of 256, all fall into one place of 256.
 
+
 # %%
 def fx_hash(data):
     """The classic FxHash of bytes: words of eight, then of four, two and one."""
@@ -534,14 +562,17 @@ places = {
 # %% mystnb={"figure": {"caption": "256 keys in a table of 256 places, the place being the low byte of the hash; darker is fuller. FxHash spreads counting numbers better than chance, multiples of 256 not at all, and tokens (with their length in front, as Rust hashes bytes) a little worse than chance.", "name": "fig-hash-places"}, "image": {"alt": "Two rows of three square maps of 16 by 16 places. Upper row, FxHash: even for counting numbers, all 256 keys in a single place for multiples of 256, and more empty places than chance for tokens. Lower row, a good hash: three maps that look alike, like chance."}} tags=["hide-input"]
 figure, axes = plt.subplots(2, 3, figsize=(6.4, 4.4))
 for (name, h), ax in zip(places, axes.T.flat, strict=True):
-    ax.imshow(places[name, h].reshape(16, 16), cmap="cividis_r", vmax=4)
-    ax.set(xticks=[], yticks=[], title=f"{name}\n" * (h == "fx_hash") + h.replace("_", " "))
+    ax.imshow(places[name, h].reshape(16, 16), cmap="cividis_r", vmin=0, vmax=4)
+    ax.set(
+        xticks=[], yticks=[], title=f"{name}\n" * (h == "fx_hash") + h.replace("_", " ")
+    )
 plt.show()
 
 # %%
 used = {key: int((count > 0).sum()) for key, count in places.items()}
 for (name, h), count in used.items():
-    print(f"{name:15} {h:9} {count:3} of 256 places used, {places[name, h].max():3} keys in the fullest")
+    fullest = places[name, h].max()
+    print(f"{name:15} {h:9} {count:3} places used, {fullest:3} keys in the fullest")
 tops = len({fx_hash(key) >> 57 for key in keys["0, 256, 512, …"]})
 print("the seven highest bits of the multiples' hashes:", tops, "values")
 assert used["tokens", "fx_hash"] < used["tokens", "good_hash"]
@@ -564,17 +595,34 @@ settle(
 # Now the seconds. The same text in one process, one tool after the other, seven rounds, the fastest run of each. Ours, tiktoken and
 # `tokenizers` share vocabulary and pattern and give identical ids; SentencePiece has pieces of its own, of the same number, and gets the text line by line.
 
-# %% mystnb={"figure": {"caption": "Encoding speed by tool and text, from the record: the fastest of seven runs (mark), and all runs (line). One thread; hollow marks: two. The scale is logarithmic.", "name": "fig-token-speed"}, "image": {"alt": "Three panels for English, code and Chinese, each with rows for ours cold and warm, tiktoken, tokenizers, SentencePiece BPE and Unigram. SentencePiece Unigram and tiktoken lead, ours is between them and tokenizers, and ours cold on Chinese is the slowest."}} tags=["hide-input"]
-tools = ["tokenizers", "ours, cold", "ours, warm", "SentencePiece BPE", "tiktoken", "SentencePiece Unigram"]
+# %% tags=["hide-input"]
+tools = [
+    "tokenizers",
+    "ours, cold",
+    "ours, warm",
+    "SentencePiece BPE",
+    "tiktoken",
+    "SentencePiece Unigram",
+]
+
+# %% mystnb={"figure": {"caption": "Encoding speed by tool and text, from the record: the fastest of seven runs (mark), and all runs (line). One thread; hollow marks: two. The scale is logarithmic.", "name": "fig-token-speed"}, "image": {"alt": "Three panels for English, code and Chinese, each with rows for ours cold and warm, tiktoken, tokenizers, SentencePiece BPE and Unigram. SentencePiece Unigram and tiktoken lead, ours is between them and tokenizers; on Chinese ours is fast when warm and slow when cold."}} tags=["hide-input"]
 figure, axes = figures.panels(3, 9.2, 2.9, sharey=True)
 for ax, (name, seconds) in zip(axes, speed["encoding"].items(), strict=True):
     for row, tool in enumerate(tools):
         for suffix, face in [("", COLOURS["blue"]), (", 2 threads", "white")]:
             if tool + suffix in seconds:
                 rates = speed["bytes"][name] / 1e6 / np.array(seconds[tool + suffix])
-                ax.plot([rates.min(), rates.max()], [row] * 2, color=COLOURS["grey"], lw=1)
+                ax.plot(
+                    [rates.min(), rates.max()], [row] * 2, color=COLOURS["grey"], lw=1
+                )
                 ax.plot(rates.max(), row, "o", mfc=face, mec=COLOURS["blue"])
-    ax.set(xscale="log", xlabel="MB/s", title=name, yticks=range(len(tools)), xlim=(0.3, 90))
+    ax.set(
+        xscale="log",
+        xlabel="MB/s",
+        title=name,
+        yticks=range(len(tools)),
+        xlim=(0.3, 90),
+    )
     ax.set_yticklabels(tools)
 plt.show()
 
@@ -592,6 +640,7 @@ for tool in [*tools, "ours, cuts alone", "ours, without memory"]:
 # which one asks decides as well: SentencePiece's time for one long text grows faster than its length. The same two programs, line by line
 # and with the whole text as one line:
 
+
 # %%
 def best_ratio(V, how):
     return ratio(speed["length"][V][how], "SentencePiece", "tiktoken")
@@ -600,7 +649,7 @@ def best_ratio(V, how):
 for V in speed["length"]:
     for how in ("by line", "whole"):
         middle, low, high = (approx(r, 0.3, 60) for r in best_ratio(V, how))
-        print(f"V = {V}, {how:7}: SentencePiece's BPE takes {middle} times as long, {low} to {high}")
+        print(f"V = {V}, {how:7}: SentencePiece's BPE ×{middle}, {low} to {high}")
 
 unigram = {
     name: ratio(seconds, "SentencePiece Unigram", "tiktoken")
@@ -608,7 +657,7 @@ unigram = {
 }
 for name, three in unigram.items():
     middle, low, high = (approx(r, 0.05, 5) for r in three)
-    print(f"{name:7}: SentencePiece's Unigram takes {middle} times as long, {low} to {high}")
+    print(f"{name:7}: SentencePiece's Unigram ×{middle}, {low} to {high}")
 
 # %%
 line, whole_text = best_ratio("8000", "by line"), best_ratio("8000", "whole")
@@ -619,7 +668,7 @@ settle(
     above(whole_text[1] / line[2], 1.1),
     above(whole_small[1] / line_small[2], 1.1),
     below(unigram["Chinese"][2], 0.8),
-    note="SentencePiece's time over tiktoken's, from the record: [1] and [2] are the ends of 95% intervals",
+    note="SentencePiece's time over tiktoken's; [1] and [2] end the 95% intervals",
 )
 
 # %% [markdown]
@@ -635,7 +684,12 @@ settle(
 training = speed["training"]
 for name, seconds in training.items():
     times = min(seconds) / min(training["ours"])
-    print(f"{name:24}", approx(min(seconds), 0.05, 5000, "s"), " ours ×", approx(times, 0.5, 9000))
+    print(
+        f"{name:24}",
+        approx(min(seconds), 0.05, 5000, "s"),
+        " ours ×",
+        approx(times, 0.5, 9000),
+    )
 assert min(training["all words, every merge"]) > 100 * min(training["ours"])
 assert min(training["flat text, every merge"]) > 500 * min(training["ours"])
 

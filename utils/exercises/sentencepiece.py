@@ -57,7 +57,7 @@ def to_varint(answer):
         said = f"to_varint({number}) is {got!r}"
         expect(isinstance(got, bytes), said, "bytes", "Wrap the list: bytes([…]).")
         hint = "Seven bits a byte. Take them with `number & 127` and go on with `>> 7`."
-        if number < 128 and len(got) > 1:
+        if number < 128:
             hint = "One byte is enough below 128, and its top bit is 0."
         elif len(got) == len(want) > 1 and {b & 127 for b in got} == {*groups}:
             hint = (
@@ -118,7 +118,7 @@ def stream(answer):
 
 @exercise
 def as_model(answer):
-    """a model of our own training, loaded by the library: its pieces, scores and cuts."""
+    """a model of our own training, in the library: pieces, scores and cuts."""
     from collections import Counter
 
     from utils.lab.datasets import sentences

@@ -2,7 +2,7 @@
 
 from utils.lab.claims import notes_say, settle, settle_all
 from utils.lab.evidence import above, apart, below, between, close, raises, same
-from utils.lab.interactive import watch_sources
+from utils.lab.interactive import quiet_libraries, watch_sources
 from utils.lab.numbers import approx, deprecated
 from utils.lab.source import show
 from utils.lab.timing import measure, peak_bytes
@@ -25,4 +25,5 @@ __all__ = [
     "show",
 ]
 
+quiet_libraries()
 watch_sources()

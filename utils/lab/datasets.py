@@ -12,6 +12,7 @@ import json
 import os
 import re
 import warnings
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -43,24 +44,70 @@ def checked(name: str, folder: Path = DATA) -> Path:
     return path
 
 
+def _rows(name: str, folder: Path, header: tuple[str, ...]) -> Iterator[tuple]:
+    """Place and row of each row of a table with tabs; ValueError names the place."""
+    path = checked(name, folder)
+    with path.open(encoding="utf-8", newline="") as file:
+        for line, row in enumerate(csv.reader(file, delimiter="\t"), 1):
+            if line == 1 and row == list(header):
+                continue
+            place = f"data/{name}, line {line}"
+            if len(row) != len(header) or not all(cell.strip() for cell in row):
+                raise ValueError(f"{place}: {row!r} is not {', '.join(header)}")
+            yield place, row
+
+
 def sentences(name: str = "sentences.tsv", folder: Path = DATA) -> list[Sentence]:
     """Short everyday sentences of many lengths, English beside Chinese.
 
     Raises ValueError naming file and line where a row does not have three columns, a
     running number, and two texts.
     """
-    path, found = checked(name, folder), []
-    with path.open(encoding="utf-8", newline="") as file:
-        for line, row in enumerate(csv.reader(file, delimiter="\t"), 1):
-            if line == 1 and row == list(Sentence._fields):
-                continue
-            whole = len(row) == 3 and row[0] == str(len(found) + 1)
-            if not whole or not all(cell.strip() for cell in row):
-                raise ValueError(
-                    f"data/{name}, line {line}: {row!r} is no sentence row"
-                )
-            found.append(Sentence(int(row[0]), row[1], row[2]))
+    found: list[Sentence] = []
+    for place, (number, en, zh) in _rows(name, folder, Sentence._fields):
+        if number != str(len(found) + 1):
+            raise ValueError(f"{place}: number {number!r} is not {len(found) + 1}")
+        found.append(Sentence(int(number), en, zh))
     return found
+
+
+class Pair(NamedTuple):
+    """Two English sentences and how alike they are, from 0 (nothing) to 5 (the same)."""
+
+    grade: int
+    first: str
+    second: str
+
+
+def pairs(name: str = "pairs_en/pairs.tsv", folder: Path = DATA) -> list[Pair]:
+    """216 pairs of English sentences with a grade of similarity (语义相似度).
+
+    Raises ValueError naming file and line for a row of another form, and for a grade
+    that is none of 0 to 5.
+    """
+    found = []
+    for place, (grade, first, second) in _rows(name, folder, Pair._fields):
+        if grade not in ("0", "1", "2", "3", "4", "5"):
+            raise ValueError(f"{place}: grade {grade!r} is none of 0 to 5")
+        found.append(Pair(int(grade), first, second))
+    return found
+
+
+class Question(NamedTuple):
+    """A question, and the passage that answers it."""
+
+    question: str
+    passage: str
+
+
+def questions(
+    name: str = "pairs_en/retrieval.tsv", folder: Path = DATA
+) -> list[Question]:
+    """60 questions, each with the one passage among the 60 that answers it (检索).
+
+    Raises ValueError naming file and line for a row of another form.
+    """
+    return [Question(*row) for _, row in _rows(name, folder, Question._fields)]
 
 
 class Tagged(NamedTuple):

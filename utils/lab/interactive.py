@@ -1,5 +1,6 @@
 """Talking to the notebook, when there is one."""
 
+import logging
 import os
 
 BATCH = "COURSE_BATCH"  # set while pages are executed by `make run` and `make test`
@@ -34,3 +35,9 @@ def watch_sources() -> None:
     if ip is not None and BATCH not in os.environ:
         ip.run_line_magic("load_ext", "autoreload")
         ip.run_line_magic("autoreload", "2")
+
+
+def quiet_libraries() -> None:
+    """No word from torchao about its GPU kernels, which transformers would wake."""
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
