@@ -5,6 +5,7 @@ import inspect
 import itertools
 import math
 import pkgutil
+import struct
 from collections import Counter
 from importlib import import_module
 
@@ -1019,6 +1020,73 @@ WRONG["words.house_style"] = [
     lambda pairs: lambda cut: cut[1:],
     lambda pairs: lambda cut: [c for word in cut for c in word],  # worse
     lambda pairs: lambda cut: cut,  # nothing learnt
+]
+
+
+def groups_of_seven(number, turned=False, last=0):
+    """A varint, and ways to get it wrong."""
+    count = max(1, -(-number.bit_length() // 7))
+    groups = [number >> 7 * i & 127 for i in range(count)]
+    groups = groups[::-1] if turned else groups
+    return bytes([*(group | 128 for group in groups[:-1]), groups[-1] | last])
+
+
+RIGHT["sentencepiece.to_varint"] = lambda number: groups_of_seven(number)
+WRONG["sentencepiece.to_varint"] = [
+    lambda number: groups_of_seven(number, turned=True),
+    lambda number: groups_of_seven(number, last=128),
+    lambda number: number.to_bytes(number.bit_length() // 8 + 1, "little"),
+]
+
+
+def sp_field(number, content):
+    return groups_of_seven(number << 3 | 2) + groups_of_seven(len(content)) + content
+
+
+def sp_piece(text, rest=b""):
+    return sp_field(1, sp_field(1, text.encode()) + rest)
+
+
+RIGHT["sentencepiece.with_symbol"] = lambda d, t: d + sp_piece(t, bytes([24, 4]))
+WRONG["sentencepiece.with_symbol"] = [
+    lambda d, t: sp_piece(t, bytes([24, 4])) + d,
+    lambda d, t: d + sp_piece(t),
+    lambda d, t: d + sp_field(1, t.encode()),  # no message around the text
+    lambda d, t: d,
+]
+
+
+@right("sentencepiece.stream")
+def _(model, ids):
+    whole = [model.decode(ids[:n]) for n in range(len(ids) + 1)]
+    whole = [text for text in whole if not text.endswith("\ufffd")]
+    return [b[len(a) :] for a, b in itertools.pairwise(whole)]
+
+
+WRONG["sentencepiece.stream"] = [
+    lambda model, ids: [model.decode([i]) for i in ids],
+    lambda model, ids: [model.decode(ids)],
+    lambda model, ids: [
+        model.decode(ids[:n])[len(model.decode(ids[: n - 1])) :]
+        for n in range(1, len(ids) + 1)
+    ],
+]
+
+
+def sp_model(scores, unknown=True, pack="<f", every=1):
+    """A model of a Unigram's scores, and ways to get it wrong."""
+    pieces = [sp_piece("<unk>", bytes([24, 2]))] * unknown
+    for piece in [*scores][::every]:
+        score = bytes([21]) + struct.pack(pack, scores[piece]) if pack else b""
+        pieces.append(sp_piece(piece, score))
+    return b"".join(pieces)
+
+
+RIGHT["sentencepiece.as_model"] = lambda scores: sp_model(scores)
+WRONG["sentencepiece.as_model"] = [
+    lambda scores: sp_model(scores, unknown=False),
+    lambda scores: sp_model(scores, pack=""),
+    lambda scores: sp_model(scores, every=2),
 ]
 
 

@@ -197,6 +197,7 @@ def test_a_broken_byte_is_refused_or_harmless(small):
         (b"\x08\x01", "byte 0: field 1 is no message"),
         (b"\x0a\x03\x0a\x01\xff", "byte 4: piece is not UTF-8"),
         (b"\x0a\x02\x10\x01", "byte 2: score is no float"),
+        (b"\x0a\x03\x0a\x05abcdefgh", "byte 2: field 1 ends at 9, after 5"),
         (b"\x0a\x02\x18\x09", "byte 0: a piece of type 9"),
         (b"\x0a\x03\x0a\x01a", "0 pieces for the unknown"),
         (

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 Axes = int | Sequence[int] | None
 LONGEST = 2**31 // 255**2  # a sum of so many products of 8 bits still fits int32
+TINY = torch.finfo(torch.float32).tiny
 CHUNK = 1024  # 1024 · 128 · 128 = 2²⁴: float32 counts that far without a gap
 
 
@@ -50,21 +51,20 @@ def grid_of(low, high, bits=8, symmetric=False, narrow=False) -> Grid:
     Asymmetric, the range is widened to hold 0, which then falls on an integer, and the
     ends fall on the last integers as nearly as that allows. Symmetric, zero_point is 0
     and the scale is max(|low|, |high|) over half of the steps, as torch's observers
-    have it: 127.5 for 8 bits, and 127 if `narrow` leaves the lowest integer out. A range
-    without any width gets scale 1. ValueError for a range that is not finite or upside
-    down.
+    have it: over 127.5 for 8 bits, and 127 if `narrow` leaves the lowest integer out.
+    ValueError for a range that is not finite or upside down.
     """
     low, high = (torch.as_tensor(end, dtype=torch.float32) for end in (low, high))
-    if not (torch.isfinite(low) & torch.isfinite(high) & (low <= high)).all():
+    width = high - low
+    if not ((width >= 0) & (width < math.inf)).all():
         raise ValueError("a range must be finite, its low end not above its high end")
     first, last = -(2 ** (bits - 1)) + narrow, 2 ** (bits - 1) - 1
     low, high = low.clamp(max=0), high.clamp(min=0)
+    reach = torch.maximum(-low, high) * 2 if symmetric else high - low
+    scale = (reach / (last - first)).clamp(min=TINY)
     if symmetric:
-        scale = torch.maximum(-low, high) / ((last - first) / 2)
-    else:
-        scale = (high - low) / (last - first)
-    scale = torch.where(scale > torch.finfo(torch.float32).tiny, scale, 1.0)
-    zero = torch.zeros_like(scale) if symmetric else first - torch.round(low / scale)
+        return Grid(scale, torch.zeros_like(scale, dtype=torch.int32), first, last)
+    zero = first - torch.round(low / scale)
     return Grid(scale, zero.clamp(first, last).to(torch.int32), first, last)
 
 
@@ -157,6 +157,7 @@ def least_squares(
     return low * kept, high * kept
 
 
+@torch.no_grad()
 def signal_to_noise(x: Tensor, rough: Tensor) -> float:
     """10 log₁₀(Σ x² / Σ (x − rough)²) in decibels, both (…): 20 dB is a tenth.
 
@@ -191,6 +192,11 @@ def _in_floats(a: Tensor, b: Tensor) -> Tensor:
     return total
 
 
+def _plain(a: Tensor) -> Tensor:
+    """With the usual strides: torch._int_mm misreads some of an axis of length 1."""
+    return a.clone(memory_format=torch.contiguous_format) if 1 in a.shape else a
+
+
 def int_product(a: Tensor, b: Tensor) -> Tensor:
     """Σₖ a[i, k] b[k, j] of int8 matrices (n, K) and (K, N), exact, in int32: (n, N).
 
@@ -203,14 +209,17 @@ def int_product(a: Tensor, b: Tensor) -> Tensor:
         )
     if a.shape[1] > LONGEST:
         raise ValueError(f"a sum of {a.shape[1]} products may overflow int32")
-    return torch._int_mm(a, b) if int8_unit_is_exact() else _in_floats(a, b)
+    if int8_unit_is_exact():
+        return torch._int_mm(_plain(a), _plain(b))
+    return _in_floats(a, b)
 
 
 def int_matmul(a: Tensor, b: Tensor, a_zero=0, b_zero=0) -> Tensor:
     """Σₖ (a[i, k] − a_zero)(b[k, j] − b_zero) from one product of int8: int32 (n, N).
 
     a is (n, K), b is (K, N). a_zero is a number or (n, 1), b_zero a number or (1, N);
-    three sums correct for them (Jacob et al. 2018, equation 7). Raises as `int_product`.
+    three sums correct for them (Jacob et al. 2018, equation 7). Raises what
+    `int_product` does.
     """
     rows = a.sum(1, keepdim=True, dtype=torch.int32)  # (n, 1)
     columns = b.sum(0, keepdim=True, dtype=torch.int32)  # (1, N)
@@ -272,10 +281,10 @@ class DynamicLinear(IntegerLinear):
 
 
 class StaticLinear(IntegerLinear):
-    """int8 weights, and one grid for every input (…, K), fixed beforehand by calibration.
+    """int8 weights, and one grid for all inputs (…, K), fixed beforehand too.
 
-    low and high are numbers, the range an observer found on sample inputs. What lies
-    outside is clipped.
+    low and high are numbers: the range that an observer found on sample inputs, which
+    is called calibration. What lies outside is clipped.
     """
 
     def __init__(self, linear: nn.Linear, low, high, bits=8, per_channel=False):
@@ -401,7 +410,7 @@ def nf4_quantise(x: Tensor, block: int = 64) -> tuple[Tensor, Tensor]:
     absmax = rows.abs().amax(1, keepdim=True)
     levels = nf4_levels()
     between = (levels[1:] + levels[:-1]) / 2
-    scaled = rows / absmax.clamp(min=torch.finfo(torch.float32).tiny)
+    scaled = rows / absmax.clamp(min=TINY)
     return torch.bucketize(scaled, between).to(torch.uint8), absmax
 
 

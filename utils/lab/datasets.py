@@ -72,7 +72,7 @@ def sentences(name: str = "sentences.tsv", folder: Path = DATA) -> list[Sentence
 
 
 class Pair(NamedTuple):
-    """Two English sentences and how alike they are, from 0 (nothing) to 5 (the same)."""
+    """Two English sentences and how alike they are, 0 (not at all) to 5 (the same)."""
 
     grade: int
     first: str

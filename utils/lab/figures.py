@@ -119,6 +119,36 @@ def arrow(ax, start, end, text: str = "", bend: float = 0.0) -> None:
         ax.text(*middle, f" {text} ", va="center", size=8)
 
 
+def graph(ax, labels, edges, colour=lambda label: "sky", width=1.9) -> None:
+    """A flow from top to bottom: `labels` of nodes, `edges` as (from, to) numbers.
+
+    A node stands below all that feed it; `colour(label)` names the fill of its box.
+    """
+    depth = [0] * len(labels)
+    for start, end in sorted(edges, key=lambda edge: edge[1]):
+        depth[end] = max(depth[end], depth[start] + 1)
+    lanes: dict[int, int] = {}
+    places = []
+    for level in depth:
+        places.append((lanes.setdefault(level, 0) * (width + 0.4), -level))
+        lanes[level] += 1
+    side = width / 2
+    for start, end in edges:
+        (x0, y0), (x1, y1) = places[start], places[end]
+        if y0 - y1 == 1:
+            arrow(ax, (x0, y0 - 0.3), (x1, y1 + 0.3))
+        elif x0 == x1:  # past the boxes between
+            arrow(ax, (x0 - side, y0), (x1 - side, y1), bend=0.35)
+        else:
+            arrow(ax, (x0, y0 - 0.3), (x1 + np.sign(x0 - x1) * side, y1), bend=-0.1)
+    for place, label in zip(places, labels, strict=True):
+        box(ax, place, label, colour(label), width, 0.6)
+        ax.texts[-1].set_fontsize(8)
+    ax.set(xlim=(-1.5 * width, max(x for x, _ in places) + width), aspect="equal")
+    ax.set_ylim(-max(depth) - 0.8, 0.8)
+    ax.axis("off")
+
+
 def canvas(ax, width: float, height: float) -> None:
     """Make `ax` a blank sheet of the given size for boxes and arrows."""
     ax.set(xlim=(0, width), ylim=(0, height), aspect="equal")

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from utils.tokenizers.unigram import Unigram
 
+LEAF = 1 << 31  # the bit of a unit that holds the place of a text
 SPACE = "\u2581"  # ▁, a blank as the pieces write it
 KINDS = "normal", "unknown", "control", "user-defined", "unused", "byte"
 ALGORITHMS = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
@@ -189,7 +190,7 @@ class Rules:
         """From the unit `at` along the bytes of a character; −1 where no path goes."""
         for byte in character.encode():
             child = self._base(at) ^ byte
-            if self.units[child] & 0x800000FF != byte:
+            if self.units[child] & (LEAF | 255) != byte:
                 return -1
             at = child
         return at
@@ -210,7 +211,7 @@ class Rules:
                 found = at, end
         if found is None:
             return text[start], start + 1
-        place = self.units[self._base(found[0])] & 0x7FFFFFFF
+        place = self.units[self._base(found[0])] & (LEAF - 1)
         stop = self.texts.find(0, place)
         if stop < 0:
             raise ValueError(f"unit {found[0]} of the rules has its text at {place}")
