@@ -984,7 +984,7 @@ WRONG["words.from_the_end"] += [
 RIGHT["words.both_wrong"] = ["从", "中学", "到", "大学"]
 WRONG["words.both_wrong"] = [
     "从中学到大学",
-    ["他", "说", "的", "确实", "在", "理"],
+    ["你", "说", "的", "确实", "有", "道理"],
     ["研究", "生命", "起源"],  # the two disagree
     ["南京市", "长江大桥"],  # the two are right
     ["叶知秋", "来"],

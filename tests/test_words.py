@@ -165,7 +165,7 @@ def test_cuts_are_jiebas(hidden):
 
 
 pieces = st.sampled_from(
-    [*"的一是南京市长江大桥研究生命起源γＡ２ \r\n", "ab", "C++", "3.5%"]
+    [*"的一是南京市长江大桥研究生命起源γＡ２ \r\n", "ab", "C++", "3.5%", "\r\n"]
 )
 
 

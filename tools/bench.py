@@ -9,6 +9,7 @@ python tools/bench.py [name ...]
 import sys
 
 import torch
+from bench_onnx import onnx_scoreboard
 from bench_tokenizers import tokenizers_speed
 from torch.nn import functional as F
 
@@ -158,7 +159,9 @@ def crf_speed() -> None:
     records.write("crf_speed", samples, ["utils/crf.py"], threads=1)
 
 
-BENCHES = {f.__name__: f for f in [norms_speed, crf_speed, tokenizers_speed]}
+BENCHES = {
+    f.__name__: f for f in [norms_speed, crf_speed, tokenizers_speed, onnx_scoreboard]
+}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or BENCHES:

@@ -439,7 +439,7 @@ print({name: n for name, n in onnx.operators(folder / "old.onnx").items() if n >
 
 
 # %%
-class Encoder(nn.Module):
+class TwoOutputs(nn.Module):
     """ids and mask (B, L) to last_hidden_state (B, L, D) and pooler_output (B, D)."""
 
     def __init__(self, model):
@@ -452,7 +452,7 @@ class Encoder(nn.Module):
 
 
 model, tokenizer = pretrained.encoder()
-encoder = Encoder(model).eval()
+encoder = TwoOutputs(model).eval()
 
 
 def batch(lines):

@@ -256,7 +256,7 @@ figure, axes = plt.subplots(2, 1, figsize=(7.4, 4.4))
 hues = {"byte": "orange", "unknown": "vermilion", "normal": "sky"}
 for ax, name in zip(axes, ["like LLaMA", "default"], strict=True):
     model = models[name]
-    ax.set(xlim=(0, 12.1), ylim=(0.2, 4.2), title=name)
+    ax.set(xlim=(0, 12.3), ylim=(0.2, 4.2), title=name)
     ax.axis("off")
     rows = zip(
         [3.7, 2.8, 1.7, 0.7], ["text", "normalised", "pieces", "ids"], strict=True
@@ -735,19 +735,19 @@ print("different pieces glued: {}, different words cut up: {}".format(*counts))
 
 
 # %%
-def f1(point):
+def f_score(point):
     """The harmonic mean of precision and recall."""
     return 2 * point[0] * point[1] / sum(point)
 
 
-best = max(map(f1, curves["unigram"] + curves["bpe"]))
+best = max(map(f_score, curves["unigram"] + curves["bpe"]))
 crossing = sum(SPACE in piece.text[1:] for piece in default.vocabulary)
 starts = sum(p[0] == SPACE for line in held_out for p in default.pieces(line))
 settle(
     "tokenizers-sp-boundaries",
     below(max(precision for precision, _ in curves["unigram"] + curves["bpe"]), 0.95),
     below(best, 0.9),
-    above(f1(yardsticks["jieba's dictionary"]), best + 0.05),
+    above(f_score(yardsticks["jieba's dictionary"]), best + 0.05),
     same(crossing, 0),
     same(starts, sum(len(line.split()) for line in held_out)),
     note="Chinese, F1 at the best size; then English, where every word starts a piece",
@@ -756,7 +756,7 @@ settle(
 # %% [markdown]
 # What is frequent is glued, word or not; what is rare is cut up, word or not. The pieces make the text
 # likely, and nobody told them more. It is not the algorithm: jieba's dictionary *is* a Unigram model and its cut is this Viterbi, as
-# the page before showed, with counts of *words*. The corpus is small (27,000 characters), and with more
+# the page before showed, with counts of *words*. The corpus is small (26,444 characters), and with more
 # text the pieces get better at what they do, which is something else. On English, recall is perfect
 # for a dull reason: the rule that no piece goes on after a blank.
 #
@@ -855,7 +855,7 @@ settle(
     same(agree[1000][0], 1.0),
     above(agree[4000][0], 0.95),
     below(agree[4000][1], agree[4000][0] - 0.1),
-    note="agree: words cut alike by the two BPEs, and by BPE and Unigram of one library",
+    note="agree: words cut alike by the two BPEs, and by one library's BPE and Unigram",
 )
 
 # %% [markdown]

@@ -4,7 +4,7 @@ import numpy as np
 
 from utils.lab.check import exercise, expect
 
-ON_THE_PAGE = "他说的确实在理"
+ON_THE_PAGE = "你说的确实有道理"
 
 
 @exercise
@@ -57,7 +57,7 @@ def both_wrong(answer):
     from utils.tokenizers import words
 
     whole = isinstance(answer, list) and all(isinstance(word, str) for word in answer)
-    said, hint = f"The answer is {answer!r}", 'Like ["他", "说", "的", "确实"].'
+    said, hint = f"The answer is {answer!r}", 'Like ["你", "说", "的", "确实"].'
     expect(whole and len(answer) > 1, said, "the right cut, a list of words", hint)
     known, text = words.jieba_dictionary(), "".join(answer)
     said, hint = f"The text is {text!r}", "Find one of your own: the page has this one."
