@@ -16,6 +16,7 @@ from torch import nn
 
 from utils import exercises, hmm, tagging
 from utils import positions as places
+from utils import quantization as int8
 from utils.lab.check import NotYet, exercise, expect_close
 
 RIGHT, WRONG = {}, {}
@@ -707,9 +708,11 @@ RIGHT["bpe.dropout"] = dropping()
 WRONG["bpe.dropout"] = [
     dropping(stays=True),
     dropping(never=True),
-    lambda piece, ranks, p, rng: [*filter(None, dropping()(piece, ranks, p, rng)[:-1])]
-    if 0 < p < 1
-    else dropping()(piece, ranks, p, rng),
+    lambda piece, ranks, p, rng: (
+        [*filter(None, dropping()(piece, ranks, p, rng)[:-1])]
+        if 0 < p < 1
+        else dropping()(piece, ranks, p, rng)
+    ),
 ]
 
 
@@ -891,7 +894,6 @@ WRONG["subwords.entropy"] = [
         -sum(p * math.log(p) for p in model.posterior(text).values() if p)
     ),
 ]
-
 
 
 @right("speed.hit_rate")
@@ -1087,6 +1089,271 @@ WRONG["sentencepiece.as_model"] = [
     lambda scores: sp_model(scores, unknown=False),
     lambda scores: sp_model(scores, pack=""),
     lambda scores: sp_model(scores, every=2),
+]
+
+
+@right("quantization.bits_needed")
+def _(peak, rms, decibels, bits=6.02, rounding=math.ceil, sign=1):
+    spread = sign * 20 * math.log10(peak / rms)
+    return rounding((decibels - 4.77 + spread) / bits)
+
+
+@wrong("quantization.bits_needed")
+def _(peak, rms, decibels):
+    return RIGHT["quantization.bits_needed"](peak, rms, decibels, rounding=math.floor)
+
+
+@wrong("quantization.bits_needed")
+def _(peak, rms, decibels):
+    return RIGHT["quantization.bits_needed"](peak, rms, decibels, sign=-1)
+
+
+@right("quantization.scale_and_zero")
+def _(low, high, bits, steps=-1, wide=True):
+    if wide:
+        low, high = min(low, 0), max(high, 0)
+    scale = (high - low) / (2**bits + steps)
+    return scale, round(-low / scale)
+
+
+@wrong("quantization.scale_and_zero")
+def _(low, high, bits):
+    return RIGHT["quantization.scale_and_zero"](low, high, bits, steps=0)
+
+
+@wrong("quantization.scale_and_zero")
+def _(low, high, bits):
+    return RIGHT["quantization.scale_and_zero"](low, high, bits, wide=False)
+
+
+@wrong("quantization.scale_and_zero")
+def _(low, high, bits):
+    scale, zero = RIGHT["quantization.scale_and_zero"](low, high, bits)
+    return scale, zero - 2 ** (bits - 1)
+
+
+@right("quantization.mixed_product")
+def _(x, weight, threshold, size=torch.abs, late=False, axis=0):
+    large = size(x).amax(0) > threshold
+    sum_of_large = x[:, large] @ weight[:, large].T
+
+    def rounded(t, along=0):
+        kept = t if late else t[:, ~large]
+        ends = int8.minmax(kept, along)
+        there = int8.fake_quantise(kept, int8.grid_of(*ends, symmetric=True))
+        return there[:, ~large] if late else there
+
+    return sum_of_large + rounded(x, axis) @ rounded(weight).T
+
+
+@wrong("quantization.mixed_product")
+def _(x, weight, threshold):
+    return RIGHT["quantization.mixed_product"](x, weight, threshold, size=torch.clone)
+
+
+@wrong("quantization.mixed_product")
+def _(x, weight, threshold):
+    return RIGHT["quantization.mixed_product"](x, weight, threshold, late=True)
+
+
+@wrong("quantization.mixed_product")
+def _(x, weight, threshold):
+    return RIGHT["quantization.mixed_product"](x, weight, threshold, axis=None)
+
+
+@wrong("quantization.mixed_product")
+def _(x, weight, threshold):
+    return x @ weight.T
+
+
+def better_levels(rounds: int = 40) -> torch.Tensor:
+    """Lloyd's algorithm on blocks of 64, each block counted by its square."""
+    blocks = torch.tensor(np.random.default_rng(9).normal(size=(4000, 64))).float()
+    peak = blocks.abs().amax(1, keepdim=True)
+    points, mass = (blocks / peak).flatten(), (peak**2).expand_as(blocks).flatten()
+    found = int8.nf4_levels().clone()
+    for _ in range(rounds):
+        place = torch.bucketize(points, (found[1:] + found[:-1]) / 2)
+        moments = torch.zeros(16).index_add_(0, place, points * mass)
+        found = moments / torch.zeros(16).index_add_(0, place, mass)
+    return found
+
+
+RIGHT["quantization.levels"] = better_levels()
+WRONG["quantization.levels"] = [
+    int8.nf4_levels(),
+    torch.linspace(-1, 1, 16),
+    better_levels(1) * 0.5 + int8.nf4_levels() * 0.5,
+    torch.linspace(-3, 3, 16),
+    torch.linspace(1, -1, 16),
+    torch.linspace(-1, 1, 15),
+]
+
+
+@right("bert_int8.shrunk")
+def _(N, M, bits):
+    return (bits * M + 32 * (N - M)) / (32 * N)
+
+
+WRONG["bert_int8.shrunk"] = [
+    lambda N, M, bits: 1 - RIGHT["bert_int8.shrunk"](N, M, bits),
+    lambda N, M, bits: bits * M / (32 * N),
+    lambda N, M, bits: 1 - 0.75 * M / N,
+]
+
+
+def file_share(V, D, layers, table_bytes=1, pooler=1, places=514):
+    """The share of a BERT's file after int8, and ways to get it wrong."""
+    linear, table = (12 * layers + pooler) * D**2, (V + places) * D
+    rest = layers * 13 * D + D + 2 * D
+    after = linear + table_bytes * table + 4 * rest
+    return after / (4 * (linear + table + rest))
+
+
+RIGHT["bert_int8.tables"] = file_share
+WRONG["bert_int8.tables"] = [
+    lambda V, D, layers: file_share(V, D, layers, table_bytes=4),
+    lambda V, D, layers: file_share(V, D, layers, pooler=0),
+    lambda V, D, layers: file_share(V, D, layers, places=0),
+    lambda V, D, layers: 0.25,
+]
+
+RIGHT["onnx.mystery"] = ["MatMul", "Softmax", "MatMul"]
+WRONG["onnx.mystery"] = [["MatMul", "Exp", "Div", "MatMul"], ["MatMul", "Softmax"], "@"]
+
+
+def onnx_graph(*nodes):
+    """A model of inputs a and b and one output c, from (operator, in, out)."""
+    from onnx import TensorProto, helper
+
+    value = {
+        n: helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n"]) for n in "abc"
+    }
+    made = [helper.make_node(op, inputs, [out]) for op, inputs, out in nodes]
+    graph = helper.make_graph(made, "g", [value["a"], value["b"]], [value["c"]])
+    opset = [helper.make_opsetid("", 20)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=10)
+
+
+SQUARES = ("Mul", ["a", "a"], "aa"), ("Mul", ["b", "b"], "bb")
+RIGHT["onnx.hypotenuse"] = onnx_graph(
+    *SQUARES, ("Add", ["aa", "bb"], "s"), ("Sqrt", ["s"], "c")
+)
+WRONG["onnx.hypotenuse"] = [
+    onnx_graph(*SQUARES, ("Add", ["aa", "bb"], "c")),
+    onnx_graph(("Abs", ["a"], "x"), ("Abs", ["b"], "y"), ("Add", ["x", "y"], "c")),
+    "a graph",
+]
+
+
+class FreedHalves(nn.Module):
+    """First half minus second, for every even length; `way` is a way to go wrong."""
+
+    way = ""
+
+    def forward(self, x):
+        half = x.shape[1] // 2
+        if self.way == "eight":
+            return (x[:, :4] - x[:, 4:8]).mean(1)
+        if self.way == "alternate":
+            return (x[:, ::2] - x[:, 1::2]).mean(1)
+        if self.way == "frozen":
+            return (x[:, : int(str(half))] - x[:, int(str(half)) :]).mean(1)
+        return (x[:, :half] - x[:, half:]).mean(1)
+
+
+RIGHT["onnx.Freed"] = FreedHalves
+WRONG["onnx.Freed"] = [
+    type("Wrong", (FreedHalves,), {"way": way}) for way in ("eight", "alternate")
+]
+
+
+@right("onnx.folded")
+def _(nodes, constants):
+    known = set(constants)
+    return [out for _, given, out in nodes if known >= {*given} and not known.add(out)]
+
+
+WRONG["onnx.folded"] = [
+    lambda nodes, constants: [out for _, given, out in nodes if constants >= {*given}],
+    lambda nodes, constants: [out for _, _, out in nodes],
+    lambda nodes, constants: RIGHT["onnx.folded"](nodes, constants)[::-1],
+]
+
+
+def fusing(chain, patterns, choose=max, on=True):
+    """Patterns replaced from the left; the options are ways to get it wrong."""
+    made, i = [], 0
+    while i < len(chain):
+        found = [p for p in patterns if tuple(chain[i : i + len(p)]) == p]
+        best = choose(found, key=len) if found else chain[i : i + 1]
+        made.append(patterns.get(tuple(best), best[0]))
+        i += len(best) if on else 1
+    return made
+
+
+RIGHT["onnx.fuse"] = fusing
+WRONG["onnx.fuse"] = [
+    lambda chain, patterns: fusing(chain, patterns, choose=min),
+    lambda chain, patterns: fusing(chain, patterns, on=False),
+    lambda chain, patterns: [op for op in fusing(chain, patterns) if op != "Relu"],
+]
+
+
+def may_fuse(nodes, outputs, first, second, readers=1, kept=True):
+    """Pairs that may be fused, or more than may."""
+    pairs = []
+    for i, (operator, _, out) in enumerate(nodes):
+        reading = [j for j, (_, given, _) in enumerate(nodes) if out in given]
+        if operator == first and 0 < len(reading) <= readers:
+            if not (kept and out in outputs) and nodes[reading[0]][0] == second:
+                pairs.append((i, reading[0]))
+    return pairs
+
+
+RIGHT["onnx.fusable"] = may_fuse
+WRONG["onnx.fusable"] = [
+    lambda *given: may_fuse(*given, readers=9),
+    lambda *given: may_fuse(*given, kept=False),
+    lambda *given: [pair[::-1] for pair in may_fuse(*given)],
+]
+
+RIGHT["onnx.speedup"] = lambda a, b: np.median(np.array(a) / np.array(b))
+WRONG["onnx.speedup"] = [
+    lambda a, b: np.median(np.array(b) / np.array(a)),
+    lambda a, b: np.mean(np.array(a) / np.array(b)),
+    lambda a, b: np.mean(a) / np.mean(b),
+]
+
+
+@right("onnx.padded")
+def _(lengths, size):
+    cut = [lengths[i : i + size] for i in range(0, len(lengths), size)]
+    return sum(len(batch) * max(batch) for batch in cut)
+
+
+WRONG["onnx.padded"] = [
+    lambda lengths, size: sum(lengths),
+    lambda lengths, size: len(lengths) * max(lengths),
+    lambda lengths, size: sum(
+        size * max(lengths[i : i + size]) for i in range(0, len(lengths), size)
+    ),
+]
+
+
+def resampled(a, b, level, count=None, order=1):
+    """A bootstrap interval of the median ratio; `count` rounds a draw."""
+    ratios = np.array(a) / np.array(b)
+    draws = np.random.default_rng(0).choice(ratios, (2000, count or len(ratios)))
+    ends = np.quantile(np.median(draws, 1), [(1 - level) / 2, (1 + level) / 2])
+    return tuple(ends[::order])
+
+
+RIGHT["onnx.interval"] = resampled
+WRONG["onnx.interval"] = [
+    lambda a, b, level: resampled(a, b, level, count=1),
+    lambda a, b, level: resampled(a, b, level, order=-1),
+    lambda a, b, level: resampled(b, a, level),
 ]
 
 

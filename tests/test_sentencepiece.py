@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import sentencepiece
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2 as pb
 
@@ -321,6 +321,7 @@ tables = st.dictionaries(letters, st.integers(-9, -1).map(float), max_size=10)
 
 
 @given(tables, st.text("abcd", max_size=12))
+@example({"bc": -1.0, "abc": -2.0}, "abc")
 @settings(max_examples=300)
 def test_merging_against_the_plain_loop(scores, text):
     """All pairs looked at every time: the highest score, then the leftmost."""

@@ -9,7 +9,9 @@ python tools/bench.py [name ...]
 import sys
 
 import torch
+from bench_bert import bert_int8
 from bench_onnx import onnx_scoreboard
+from bench_quantization import quantization_speed
 from bench_tokenizers import tokenizers_speed
 from torch.nn import functional as F
 
@@ -160,7 +162,15 @@ def crf_speed() -> None:
 
 
 BENCHES = {
-    f.__name__: f for f in [norms_speed, crf_speed, tokenizers_speed, onnx_scoreboard]
+    f.__name__: f
+    for f in [
+        norms_speed,
+        crf_speed,
+        tokenizers_speed,
+        quantization_speed,
+        bert_int8,
+        onnx_scoreboard,
+    ]
 }
 
 if __name__ == "__main__":

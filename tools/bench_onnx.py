@@ -18,7 +18,7 @@ from utils.encoders import NAMES, Encoder, quality, spearman, tokenised
 from utils.lab import datasets, measure, pretrained, records
 
 SHAPES = [(1, 8), (1, 16), (1, 32), (1, 64), (1, 128), (4, 32), (8, 64), (16, 32)]
-CURVE = [(128, 16), (128, 128), (384, 16), (384, 128), (768, 16), (768, 128)]
+CURVE = [(64, 8), (128, 16), (128, 128), (384, 16), (384, 128), (768, 16), (768, 128)]
 DYNAMIC = {name: {0: "batch", 1: "length"} for name in NAMES}
 
 
@@ -101,7 +101,7 @@ def candidates(folder: Path) -> tuple[dict, dict, dict]:
 
 
 def three_times() -> dict:
-    """Seconds of eager PyTorch and of ORT for six encoders with random weights."""
+    """Seconds of eager PyTorch and of ORT for encoders with random weights."""
     from transformers import BertConfig, BertModel
 
     found = {}

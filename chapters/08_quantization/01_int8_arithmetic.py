@@ -18,11 +18,13 @@
 #   move;
 # - choose a range, and know what clipping costs and what it buys;
 # - multiply matrices of integers that stand for shifted numbers, by hand and in code;
-# - find the outlier that ruins a real BERT's layer, and remove it in three ways;
+# - find the outlier that ruins a layer of a real BERT, and name four ways to live with it;
 # - go down to four bits with NF4 and GPTQ, and see where each is oversold.
 #
 # You need [products](../00_tensors/01_products), and a gradient
-# ([learning](../00_tensors/03_learning)) for one formula near the end.
+# ([learning](../00_tensors/03_learning)) for one formula near the end. The real numbers
+# come from MiniLM, a small BERT: six layers, each of which reads 384 coordinates of every
+# token and adds something to them. More you need not know of it.
 
 # %% tags=["hide-input"]
 import itertools
@@ -49,6 +51,8 @@ from utils.lab import (
     show,
 )
 from utils.lab.figures import COLOURS, plt
+
+# %% tags=["hide-input"]
 from utils.quantization import (
     Grid,
     dequantise,
@@ -95,8 +99,8 @@ for x in (-1, 0, 0.33, 0.5, 2, 2.4):
 # %% [markdown]
 # Four things to see. The zero comes back as zero, exactly; networks are full of exact
 # zeros, from ReLU and padding, and a grid is moved a little so that they stay exact. The
-# ends of the range come back too. Half a step, 0.5, is a tie: $0.5 / 0.2 = 2.5$ went to
-# 2, the *even* neighbour, not up. And 2.4 lies outside, so it was *clipped* (截断) to 2.
+# ends of the range come back too. 0.5 is a tie, two and a half steps: it went to 2, the
+# *even* neighbour, not up. And 2.4 lies outside, so it was *clipped* (截断) to 2.
 #
 # ## In general
 #
@@ -111,7 +115,9 @@ for x in (-1, 0, 0.33, 0.5, 2, 2.4):
 # $s = (\beta - \alpha) / (2^b - 1)$ and $z = q_{\min} - \mathrm{round}(\alpha / s)$. The
 # *symmetric* (对称) one puts $z = 0$ and covers $[-m, m]$ with
 # $m = \max(|\alpha|, |\beta|)$. It is used for weights, which lie about zero on both
-# sides anyway, and it makes products cheaper, as we shall see.
+# sides anyway, and it makes products cheaper, as we shall see. There is one integer more
+# below zero than above. PyTorch divides $2m$ by all $2^b - 1$ steps all the same, so that
+# $m$ itself is clipped, by half a step; with `narrow` the lowest integer is left out.
 
 # %%
 show(Grid, grid_of, quantise, dequantise)
@@ -135,9 +141,10 @@ print(
 # $\beta/s + z = q_{\max} + (\alpha/s - \mathrm{round}(\alpha/s))$, which is at most
 # $q_{\max} + \tfrac12$. So clipping to $q_{\max}$ moves it by no more than half a step
 # either; $\alpha$ likewise. **Half a step for everything inside the range; outside, all
-# that sticks out.** No data, no training, no luck is involved.
+# that sticks out.** No data, no training, no luck is involved. In the picture, and from
+# here on, `fake_quantise(x, grid)` goes there and back: quantised, and read again.
 
-# %% mystnb={"figure": {"caption": "Four bits for the range from −1 to 2. Left, what is read back. Right, how far each number moved: within half a step inside the range, without bound outside.", "name": "fig-stairs"}, "image": {"alt": "Left, a staircase of sixteen steps along the diagonal, flat below −1 and above 2. Right, a saw-tooth between −0.1 and 0.1 inside the range that turns into two straight lines running away outside it."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Four bits for the range from \u22121 to 2. Left, what is read back. Right, how far each number moved: within half a step inside the range, without bound outside.", "name": "fig-stairs"}, "image": {"alt": "Left, a staircase of sixteen steps along the diagonal, flat below \u22121 and above 2. Right, a saw-tooth between \u22120.1 and 0.1 inside the range that turns into two straight lines running away outside it."}} tags=["hide-input"]
 x = torch.linspace(-1.6, 2.6, 2001)
 moved = fake_quantise(x, grid) - x  # quantised and read back, less x
 figure, (left, right) = figures.panels(2, height=2.5)
@@ -268,7 +275,7 @@ picks = {
     for bits in sweeps
 }
 
-# %% mystnb={"figure": {"caption": "Mean square lost when a normal distribution is clipped at a distance from zero and rounded inside, and where three observers put the clip. Logarithmic scale.", "name": "fig-clip"}, "image": {"alt": "Two panels, four bits and eight bits. In each a falling curve for clipping, a rising one for rounding and their sum with a minimum: near 2.5 for four bits, near 4 for eight bits. Three marks on the sums: least squares at the minimum, the percentile near 3.3, min–max at the right end."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Mean square lost when a normal distribution is clipped at a distance from zero and rounded inside, and where three observers put the clip. Logarithmic scale.", "name": "fig-clip"}, "image": {"alt": "Two panels, four bits and eight bits. In each a falling curve for clipping, a rising one for rounding and their sum with a minimum: near 2.5 for four bits, near 4 for eight bits. Three marks on the sums: least squares at the minimum, the percentile near 3.3, min\u2013max at the right end."}} tags=["hide-input"]
 figure, axes = figures.panels(2, height=3.0, sharey=True)
 for ax, (bits, rows) in zip(axes, sweeps.items(), strict=True):
     clip, cut, rounded = rows.T
@@ -318,6 +325,8 @@ for name, (w, axis) in ways.items():
     print(
         f"{name:24}", approx(measured[name], 5, 45, "dB,"), f"{8 + extra:.2f} bits each"
     )
+
+# %%
 row, column = divmod(weight.abs().argmax().item(), 1536)
 print(f"greatest weight: row {row}, column {column},", end=" ")
 print(
@@ -325,16 +334,20 @@ print(
     "at a typical",
     approx(weight.std(), 0.04, 0.05),
 )
+ratio = weight.abs().max() / weight.square().mean().sqrt()
+print(
+    "quotient", approx(ratio, 174, 176), "or", approx(20 * ratio.log10(), 44, 46, "dB")
+)
 print("foretold for one scale:", approx(forecast(weight, 8), 7, 9, "dB"))
 
 # %% [markdown]
 # With one scale the error is about 0.4 of the weights themselves. Equation {eq}`eq-snr`
-# foretold that from two numbers: one weight of 589,824 is 176 times as large as a typical
+# foretold that from two numbers: one weight of 589,824 is 175 times as large as a typical
 # one, and that eats 45 of the 53 decibels of eight bits. With a scale for each row the
 # same weight spoils its own row and no other. (We count 16 bits for each scale.)
 #
-# That was an accident of training. To see the cause alone we stage it, and close the
-# claim. A random matrix, one entry of its first row a hundred times its maximum, and the
+# Is that weight an accident? We shall meet it again. To see its effect alone we stage it,
+# and close the claim. A random matrix, one entry of its first row a hundred times its maximum, and the
 # error of the *other* rows before and after:
 
 # %%
@@ -415,8 +428,8 @@ print(approx(signal_to_noise(x @ before.T, y), 30, 50, "dB"))
 # Weights can be looked at in peace, once. What flows between the layers, the
 # *activations* (激活值), comes anew with every text, and its columns are the *input*
 # features, which by {eq}`eq-int` must share a scale. We let MiniLM read English
-# paragraphs and keep what each of its linear layers is fed: half of them to calibrate,
-# half held out.
+# paragraphs of 64 tokens and keep what each of its linear layers is fed: half of them to
+# calibrate, half held out.
 
 # %%
 long = [p for p in datasets.english().split("\n\n") if len(p.split()) > 64]
@@ -445,39 +458,68 @@ left.set(xlabel="feature", ylabel="greatest |value|", title="what is read")
 right.set(xlabel="row", ylabel="greatest |weight|", title="what writes it")
 plt.show()
 figures.digest("peaks", torch.stack([*peaks.values()]))
-print(
-    "the tallest, layer by layer, read:   ",
-    *(p.argmax().item() for p in peaks.values()),
-)
-print(
-    "the tallest, layer by layer, written:",
-    *(h.argmax().item() for h in heights.values()),
-)
+for what, tall in {"read": peaks, "written": heights}.items():
+    print(
+        "the tallest, layer by layer,",
+        what,
+        *(t.argmax().item() for t in tall.values()),
+    )
+quotient = peaks[0].max() / peaks[0].median()
+print("layer 0: peak ÷ ordinary peak", approx(quotient, 15, 20))
 
 # %% [markdown]
-# Feature 99, in all six layers. Its peak is some seventeen times that of an ordinary
-# feature, and the large weight that we met above is the one that writes into it: row 99.
-# The residual connections carry the same 384 coordinates through the whole network, and
-# training has made one of them a place for very large numbers. It is no freak of MiniLM.
-# BERT does it {cite}`bondarenko2021understanding`, and in language models from about 6.7
-# billion parameters on such features appear in every layer
-# {cite}`dettmers2022llmint8`.
+# Feature 99, whichever layer reads. The large weight that we met above is the one that
+# writes into it, in row 99; in the first four layers the greatest weight stands in that
+# row. It stood in column 856. Who speaks there? Column $k$ belongs to hidden feature $k$
+# of the feed-forward part. For each layer: the hidden feature of the greatest value, the
+# column of the greatest weight, the tokens at which the feature comes to more than half
+# of its peak; and, at the tokens that begin a text, what the layer reads in coordinate 99
+# and what this one hidden feature adds to it.
+
+# %%
+for layer in range(6):
+    name = f"encoder.layer.{layer}.output.dense"
+    hidden, w = fed["calibrate"][name], layers[name].weight.detach()
+    feature = hidden.abs().amax(0).argmax().item()
+    column = w.abs().amax(0).argmax().item()
+    loud = torch.nonzero(hidden[:, feature].abs() > hidden.abs().max() / 2)[:, 0]
+    first = (loud % 64 == 0).sum().item()  # every text has 64 tokens here
+    read = fed["calibrate"][f"encoder.layer.{layer}.intermediate.dense"][::64, 99]
+    adds = hidden[::64, feature] * w[99, feature]
+    print(f"layer {layer}: feature {feature:4}, column {column:4},", end=" ")
+    print(f"loud at {len(loud):2} tokens, {first:2} of them first;", end=" ")
+    print("reads", approx(read.mean(), 5, 40), "adds", approx(adds.mean(), -1, 250))
+    assert layer > 3 or (feature == column and first == len(loud) == 32)
+    assert layer > 3 or (read.min() > 10 and adds.min() > 30)
+
+# %% [markdown]
+# A machine comes to light. In each of the first four layers one hidden feature is quiet at
+# 2,016 tokens and loud at the 32 that begin a text: `[CLS]`, the mark that stands before
+# every text. There coordinate 99 is large already, with a positive sign, and through the
+# greatest weight of the layer the feature adds several times as much. A normalisation
+# shrinks the sum, and the next layer does it again. It is no freak of MiniLM. BERT has
+# such features {cite}`bondarenko2021understanding`; in language models from about 6.7
+# billion parameters on they appear in every layer {cite}`dettmers2022llmint8`; and
+# *massive activations* of a few fixed features at the first token, which hardly depend on
+# the text and work as a bias, have been found in many of them {cite}`sun2024massive`.
 #
-# Four ways out are in use. LLM.int8() {cite}`dettmers2022llmint8` leaves the few large
-# features in floating point and multiplies the rest as integers: exercise 3. The two
-# that follow change the numbers before they are rounded, in such a way that the product
-# does not change. The fourth is to give each *token* a scale: it does not help here, for
-# it is the features that differ.
+# For rounding it means: one token in 64 sets the scale of all. Four ways out are in use.
+# LLM.int8() {cite}`dettmers2022llmint8` leaves the few large features in floating point
+# and multiplies the rest as integers: exercise 3. One can give each *token* a scale of
+# its own, which {eq}`eq-int` allows, for it stands outside the sum; it must then be
+# measured at each call. The other two change the numbers before they are rounded, in
+# such a way that the product does not change.
 #
 # **SmoothQuant** {cite}`xiao2023smoothquant` divides feature $k$ of the input by a number
 # $s_k$ and multiplies column $k$ of the weight by it. $\sum_k (x_k / s_k)(w_k s_k)$ is
 # what it was. The difficulty moves from the activations, which share one scale, to the
 # weights, which have many. With $\alpha = \tfrac12$,
-# $s_k = \max|x_k|^{\alpha} / \max|w_k|^{1-\alpha}$ makes both peaks of each $k$ equal.
+# $s_k = \max|x_k|^{\alpha} / \max|w_k|^{1-\alpha}$ makes both peaks of each $k$ equal to
+# $\sqrt{\max|x_k| \max|w_k|}$.
 #
 # **A rotation.** For an orthogonal matrix $Q$, $(xQ)(WQ)^\top = x Q Q^\top W^\top$ is
 # $x W^\top$ again. A *Hadamard matrix* (哈达玛矩阵) has entries $\pm 1/\sqrt{K}$ only, so
-# every new feature is a mean, up to signs, of *all* old ones, and a peak $m$ in one place
+# every new feature is a sum, up to signs, of *all* old ones, and a peak $m$ in one place
 # becomes $m/\sqrt{K}$ in each {cite}`ashkboos2024quarot`.
 
 # %%
@@ -519,22 +561,30 @@ assert off(*pairs["as it is"], y) > 10 * tame
 # %% [markdown]
 # One feature, a hundred times as large, makes the error of the output more than ten
 # times as large. Both remedies take most of that back, and the products in floats are
-# untouched. Now MiniLM, both matrices of the feed-forward part of each layer. The grids
-# and the factors $s_k$ come from the calibration texts; what is measured is the output on
-# the held-out ones.
+# untouched. Not all of it: a rotation keeps lengths, so the large feature has not gone,
+# it has been shared out.
+#
+# Now MiniLM, both matrices of the feed-forward part of each layer. The grids and the
+# factors $s_k$ come from the calibration texts, and the output is measured on the
+# held-out ones, at the *ordinary* tokens: `[CLS]` is so large that it would drown the
+# other 63 in any mean.
 
 
 # %%
-def output_quality(name, change):
-    """SNR of a layer's product on held-out text, x static with one scale, int8."""
+def output_quality(name, change, axis=None):
+    """SNR of a layer's int8 product on held-out text, [CLS] left out."""
     w = layers[name].weight.detach()
     seen, new = fed["calibrate"][name], fed["held out"][name]
+    new = new[torch.arange(len(new)) % 64 != 0]
     y = new @ w.T
     seen, new, w = change(w, seen.abs().amax(0), seen, new)
-    grids = grid_of(*minmax(seen)), grid_of(*minmax(w, 0), symmetric=True)
-    return signal_to_noise(
-        y, fake_quantise(new, grids[0]) @ fake_quantise(w, grids[1]).T
-    )
+    for_x = grid_of(*minmax(seen if axis is None else new, axis))
+    for_w = grid_of(*minmax(w, 0), symmetric=True)
+    return signal_to_noise(y, fake_quantise(new, for_x) @ fake_quantise(w, for_w).T)
+
+
+def unchanged(w, peak, *xs):
+    return *xs, w
 
 
 def smoothed(w, peak, *xs):
@@ -547,50 +597,61 @@ def rotated(w, peak, *xs):
     return *(x @ H for x in xs), w @ H
 
 
-changes = {"as it is": lambda w, peak, *xs: (*xs, w), "smoothed": smoothed}
-changes["rotated"] = rotated
+# %%
+changes = {
+    "as it is": (unchanged, None),
+    "smoothed": (smoothed, None),
+    "rotated": (rotated, None),
+    "a scale for each token": (unchanged, 0),
+}
 quality = {
     kind: {
-        how: [output_quality(f"encoder.layer.{i}.{kind}.dense", c) for i in range(6)]
+        how: [output_quality(f"encoder.layer.{i}.{kind}.dense", *c) for i in range(6)]
         for how, c in changes.items()
     }
     for kind in ("intermediate", "output")
 }
 
-# %% mystnb={"figure": {"caption": "Signal-to-noise ratio of the product of a layer in int8, on held-out text, for the two matrices of the feed-forward part. More is better; 6 dB are worth a bit.", "name": "fig-remedies"}, "image": {"alt": "Two panels over layers 0 to 5. Left, the first matrix: as it is around 25 decibels, smoothed near 34, rotated near 40. Right, the second matrix: as it is around 28, smoothed lower than that in the first layers, rotated above 40."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Signal-to-noise ratio of the product of a layer in int8, at the ordinary tokens of held-out text, for the two matrices of the feed-forward part. More is better; 6 dB are worth a bit.", "name": "fig-remedies"}, "image": {"alt": "Two panels over layers 0 to 5. Left, the first matrix: as it is around 27 decibels, smoothed near 35, rotated near 40, a scale for each token between. Right, the second matrix: as it is from 15 in layer 0 to 40 in layer 5, smoothed about 4 below that in the first five layers, rotated and a scale for each token near 30 in the first layers."}} tags=["hide-input"]
 figure, axes = figures.panels(2, height=2.9, sharey=True)
 titles = {
     "intermediate": "first matrix (384 → 1,536)",
     "output": "second (1,536 → 384)",
 }
 for ax, (kind, found) in zip(axes, quality.items(), strict=True):
-    for (how, values), mark in zip(found.items(), "so^", strict=True):
+    for (how, values), mark in zip(found.items(), "so^d", strict=True):
         ax.plot(range(6), values, f"{mark}-", label=how, ms=5, lw=1)
     ax.set(xlabel="layer", title=titles[kind], ylim=(0, 50))
 axes[0].set_ylabel("SNR of the output, dB")
-axes[1].legend(loc="lower right")
+axes[0].legend(loc="lower left", fontsize=8)
 plt.show()
 for kind, found in quality.items():
-    means = (f"{how} {approx(np.mean(v), 10, 50)}" for how, v in found.items())
-    print(f"{kind:12}", ", ".join(means), "dB on average")
+    for how, values in found.items():
+        print(f"{kind:12} {how:22}", *(approx(v, 5, 60) for v in values), "dB")
 first, second = quality["intermediate"], quality["output"]
 assert min(first["smoothed"]) > max(first["as it is"])
 assert all(
-    r > max(p, s) for f in (first, second) for p, s, r in zip(*f.values(), strict=True)
+    s < p for p, s in zip(second["as it is"][:5], second["smoothed"], strict=False)
 )
-assert second["smoothed"][0] < second["as it is"][0]
+for how in ("rotated", "a scale for each token"):
+    assert min(first[how]) > max(first["as it is"])
+    assert min(np.subtract(second[how], second["as it is"])[:4]) > 5
 
 # %% [markdown]
 # For the first matrix everything happens as the papers promise: smoothing is worth more
-# than a bit, rotating more than two. For the second, smoothing *hurts* in the early
-# layers. There the activations are not large in a feature; they are large in single
-# tokens, and $s_k$ widens columns of the weight until their rows suffer. The authors
-# smooth the inputs of attention and of the first matrix, where $1/s$ can be merged into
-# the normalisation before it; our picture gives a second reason. The rotation wins
-# everywhere, at a price that the picture does not show: $xQ$ is a further product,
-# unless $Q$ can be merged into what stands before it. With RMSNorm it can
-# {cite}`ashkboos2024quarot`, for a rotation does not change the mean square. LayerNorm
-# subtracts a mean as well, and that is not the same after a rotation.
+# than a bit, rotating about two. For the second, **smoothing makes things worse**, in five
+# layers of six. We have just seen why: the loud feature meets the greatest weight. Both
+# peaks of that $k$ become $\sqrt{\max|x_k| \max|w_k|}$, and where both factors are far
+# above the ordinary the quotient to the other features grows instead of shrinking. The
+# authors smooth the inputs of attention and of the first matrix, where $1/s$ can be
+# merged into the normalisation before it.
+#
+# The rotation helps wherever there is something to help, at a price that the picture does
+# not show: $xQ$ is a further product, unless $Q$ can be merged into what stands before.
+# With RMSNorm it can {cite}`ashkboos2024quarot`, for a rotation does not change the mean
+# square. LayerNorm subtracts a mean as well, and that is not the same after a rotation.
+# A scale for each token does as well here, since the outlier lives at one token, and asks
+# for its range at each call.
 #
 # ## Four bits: NF4
 #
@@ -604,7 +665,7 @@ assert second["smoothed"][0] < second["as it is"][0]
 show(nf4_levels, nf4_quantise)
 print(*(f"{level:.3f}" for level in nf4_levels().tolist()))
 
-# %% mystnb={"figure": {"caption": "Weights of a normal distribution, in blocks of 64 divided by their greatest: how they lie, and where the sixteen levels of two four-bit formats are.", "name": "fig-nf4"}, "image": {"alt": "A bell-shaped histogram between −1 and 1 with a little spike at each end. Above it two rows of sixteen marks: those of int4 equally spaced, those of NF4 dense about zero and far apart at the ends."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Weights of a normal distribution, in blocks of 64 divided by their greatest: how they lie, and where the sixteen levels of two four-bit formats are.", "name": "fig-nf4"}, "image": {"alt": "A bell-shaped histogram between \u22121 and 1 with a little spike at each end. Above it two rows of sixteen marks: those of int4 equally spaced, those of NF4 dense about zero and far apart at the ends."}} tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(6.4, 2.6))
 blocks = normal[: 1500 * 64].view(-1, 64)
 scaled = (blocks / blocks.abs().amax(1, keepdim=True)).flatten()
@@ -670,9 +731,9 @@ print("zero-point too, and loses to that with clipped ranges")
 # int4 a zero-point, for a sixteenth of a bit, and the two are level. Choose the range of
 # each block by least squares, and the equidistant grid is ahead, on random and on real
 # weights. NF4's levels assume that a block's greatest weight sits at its end, and two of
-# the sixteen levels wait there for one weight in 64. Yoshida shows that quantiles are not
-# optimal, and what would be {cite}`yoshida2023nf4`; exercise 4 lets you find better
-# levels yourself. Note the column of uniform numbers: a format is good *for* a
+# the sixteen levels wait there for one weight in 64. That it cannot be optimal, since the
+# divided weights lie differently for each size of block, has been shown by calculation
+# {cite}`yoshida2023nf4`; in exercise 4 you find better levels yourself. Note the column of uniform numbers: a format is good *for* a
 # distribution.
 #
 # ## GPTQ: round for the product, not for the weight
@@ -798,7 +859,8 @@ print(
 )
 
 # %% [markdown]
-# With *seven* bits for the inputs no pair can overflow. That is why PyTorch's dynamic
+# These are random bytes, which are hard on it; in a network it happens to fewer sums, and
+# is the harder to notice. With *seven* bits for the inputs no pair can overflow. That is why PyTorch's dynamic
 # quantisation on such processors takes 128 of the 256 integers and calls it
 # `reduce_range`, as the next page finds out, and why OpenVINO's manual has a chapter on
 # the matter {cite}`openvinosaturation`. `torch._int_mm`, PyTorch's product of bytes, was
@@ -806,7 +868,11 @@ print(
 # which `int_matmul` above rests, asks it once for products whose sum it knows, and takes
 # float32 if the answer is wrong: whole numbers are exact there up to $2^{24}$, that is,
 # for 1,024 products of bytes at a time.
-#
+
+# %%
+show(quantization.int8_unit_is_exact, quantization.int_product)
+
+# %% [markdown]
 # ## Exercises
 #
 # **1. Warm-up.** How many bits does a symmetric grid need at least, if the peak of the
@@ -902,7 +968,8 @@ check.levels(levels)
 # a step at most, with no training, and a bit is worth 6 dB. What spoils it is the
 # quotient of peak and typical size: one weight of MiniLM cost 45 dB, until every row had
 # a scale of its own. In activations the features must share one; factors or a rotation
-# shift the peaks where they do less harm, and leave the product as it was. Integers are
+# shift the peaks elsewhere and leave the product as it was, which helps where elsewhere
+# there is room. Integers are
 # multiplied with three sums for the zero-points, in 32 bits, and not in 16. With four
 # bits the levels matter less than the choice of each block's range; and GPTQ, which
 # rounds for the product, can overfit like any method that looks at data.

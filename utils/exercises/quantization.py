@@ -121,7 +121,7 @@ def levels(answer):
 
     from utils.quantization import nf4_levels
 
-    got = torch.as_tensor(np.array(answer), dtype=torch.float32)
+    got = torch.as_tensor(answer, dtype=torch.float32)
     shape = f"A shape of {tuple(got.shape)}"
     expect(got.shape == (16,), shape, "(16,)", "Sixteen levels: four bits.")
     order = "Levels that do not ascend", "each above the one before"
