@@ -1190,6 +1190,62 @@ WRONG["quantization.levels"] = [
 ]
 
 
+RIGHT["quantization.follows"] = [False, True, True, False, False]
+WRONG["quantization.follows"] = [
+    [False, True, True, True, False],
+    [False, True, True, False, True],
+    [False, False, True, False, False],
+    [False, True],
+]
+
+
+@right("quantization.moving_range")
+def _(batches, c, towards=1):
+    low, high = batches[0].min(), batches[0].max()
+    for batch in batches[1:]:
+        low = low + (c if towards else 1 - c) * (batch.min() - low)
+        high = high + (c if towards else 1 - c) * (batch.max() - high)
+    return low.item(), high.item()
+
+
+@wrong("quantization.moving_range")
+def _(batches, c):
+    return RIGHT["quantization.moving_range"](batches, c, towards=0)
+
+
+@wrong("quantization.moving_range")
+def _(batches, c):
+    zero = torch.zeros_like(batches[0])
+    return RIGHT["quantization.moving_range"]([zero, *batches], c)
+
+
+@wrong("quantization.moving_range")
+def _(batches, c):
+    return torch.stack(batches).min().item(), torch.stack(batches).max().item()
+
+
+@right("quantization.step_gradient")
+def _(x, s, low, high, share=1, beyond=1):
+    u = x / s
+    outside = u.clamp(low, high)
+    return torch.where(outside == u, u.round() - share * u, beyond * outside)
+
+
+@wrong("quantization.step_gradient")
+def _(x, s, low, high):
+    return (x / s).round().clamp(low, high)
+
+
+@wrong("quantization.step_gradient")
+def _(x, s, low, high):
+    return RIGHT["quantization.step_gradient"](x, s, low, high, beyond=0)
+
+
+@wrong("quantization.step_gradient")
+def _(x, s, low, high):
+    return RIGHT["quantization.step_gradient"](x, s, low, high, share=-1)
+
+
 @right("bert_int8.shrunk")
 def _(N, M, bits):
     return (bits * M + 32 * (N - M)) / (32 * N)

@@ -269,12 +269,13 @@ def test_ids_pieces_and_text_are_the_library_s(pair, request):
 def test_any_ids_are_decoded_as_the_library_does(pair):
     model, theirs, _ = pair
     rng, most = random.Random(3), len(model.vocabulary)
-    special = [i for i, p in enumerate(model.vocabulary) if p.kind != "normal"]
-    special += [i for i, p in enumerate(model.vocabulary) if p.text in "\u2581"]
+    entries = [*enumerate(model.vocabulary)]
+    blanks = [i for i, p in entries if not p.text.strip("\u2581")]
+    others = [i for i, p in entries if p.kind not in ("normal", "byte")]
+    raw = [i for i, p in entries if p.kind == "byte"] or others
     for _ in range(4000):
-        some = [rng.randrange(most), *special]
-        ids = [rng.choice([rng.randrange(most), rng.choice(some)]) for _ in range(8)]
-        ids = ids[: rng.randint(0, 8)]
+        group = rng.choices([range(most), blanks, others, raw], k=rng.randint(0, 8))
+        ids = [rng.choice(choices) for choices in group]
         assert model.decode(ids) == theirs.decode(ids), ids
     with pytest.raises(KeyError, match=f"no piece has id {most}"):
         model.decode([most])

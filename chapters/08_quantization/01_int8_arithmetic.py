@@ -428,12 +428,12 @@ print(approx(signal_to_noise(x @ before.T, y), 30, 50, "dB"))
 # Weights can be looked at in peace, once. What flows between the layers, the
 # *activations* (激活值), comes anew with every text, and its columns are the *input*
 # features, which by {eq}`eq-int` must share a scale. We let MiniLM read English
-# paragraphs of 64 tokens and keep what each of its linear layers is fed: half of them to
-# calibrate, half held out.
+# paragraphs of 64 tokens and keep what each of its linear layers is fed: 32 paragraphs to
+# calibrate, 16 held out.
 
 # %%
 long = [p for p in datasets.english().split("\n\n") if len(p.split()) > 64]
-texts = {"calibrate": long[:32], "held out": long[-32:]}
+texts = {"calibrate": long[:32], "held out": long[-16:]}
 fed = {}
 for name, paragraphs in texts.items():
     options = {"truncation": True, "max_length": 64, "return_tensors": "pt"}
@@ -496,7 +496,7 @@ for layer in range(6):
 # A machine comes to light. In each of the first four layers one hidden feature is quiet at
 # 2,016 tokens and loud at the 32 that begin a text: `[CLS]`, the mark that stands before
 # every text. There coordinate 99 is large already, with a positive sign, and through the
-# greatest weight of the layer the feature adds several times as much. A normalisation
+# greatest weight of the layer the feature adds more than stands there. A normalisation
 # shrinks the sum, and the next layer does it again. It is no freak of MiniLM. BERT has
 # such features {cite}`bondarenko2021understanding`; in language models from about 6.7
 # billion parameters on they appear in every layer {cite}`dettmers2022llmint8`; and
@@ -612,7 +612,7 @@ quality = {
     for kind in ("intermediate", "output")
 }
 
-# %% mystnb={"figure": {"caption": "Signal-to-noise ratio of the product of a layer in int8, at the ordinary tokens of held-out text, for the two matrices of the feed-forward part. More is better; 6 dB are worth a bit.", "name": "fig-remedies"}, "image": {"alt": "Two panels over layers 0 to 5. Left, the first matrix: as it is around 27 decibels, smoothed near 35, rotated near 40, a scale for each token between. Right, the second matrix: as it is from 15 in layer 0 to 40 in layer 5, smoothed about 4 below that in the first five layers, rotated and a scale for each token near 30 in the first layers."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Signal-to-noise ratio of the product of a layer in int8, at the ordinary tokens of held-out text, for the two matrices of the feed-forward part. More is better; 6 dB are worth a bit.", "name": "fig-remedies"}, "image": {"alt": "Two panels over layers 0 to 5. Left, the first matrix: as it is around 27 decibels, smoothed near 35, rotated near 40, a scale for each token between 35 and 40. Right, the second matrix: as it is from 15 in layer 0 to 40 in layer 5, smoothed about 4 below that in the first five layers, rotated and a scale for each token near 30 in the first layers."}} tags=["hide-input"]
 figure, axes = figures.panels(2, height=2.9, sharey=True)
 titles = {
     "intermediate": "first matrix (384 → 1,536)",
@@ -640,10 +640,22 @@ for how in ("rotated", "a scale for each token"):
 # %% [markdown]
 # For the first matrix everything happens as the papers promise: smoothing is worth more
 # than a bit, rotating about two. For the second, **smoothing makes things worse**, in five
-# layers of six. We have just seen why: the loud feature meets the greatest weight. Both
-# peaks of that $k$ become $\sqrt{\max|x_k| \max|w_k|}$, and where both factors are far
-# above the ordinary the quotient to the other features grows instead of shrinking. The
-# authors smooth the inputs of attention and of the first matrix, where $1/s$ can be
+# layers of six. In the first four we know why: the loud feature meets the greatest
+# weight. Both peaks of that $k$ become $\sqrt{\max|x_k| \max|w_k|}$, and where both
+# factors are far above the ordinary, what was to shrink grows:
+
+# %%
+for layer in range(4):
+    name = f"encoder.layer.{layer}.output.dense"
+    peak = fed["calibrate"][name].abs().amax(0)
+    both = peak / smoothing(layers[name].weight.detach(), peak)
+    quotients = [(p.max() / p.median()).item() for p in (peak, both)]
+    print(f"layer {layer}: peak ÷ ordinary peak", approx(quotients[0], 5, 25), end=", ")
+    print("smoothed", approx(quotients[1], 10, 40))
+    assert quotients[1] > 1.4 * quotients[0]
+
+# %% [markdown]
+# The authors smooth the inputs of attention and of the first matrix, where $1/s$ can be
 # merged into the normalisation before it.
 #
 # The rotation helps wherever there is something to help, at a price that the picture does
@@ -733,8 +745,8 @@ print("zero-point too, and loses to that with clipped ranges")
 # weights. NF4's levels assume that a block's greatest weight sits at its end, and two of
 # the sixteen levels wait there for one weight in 64. That it cannot be optimal, since the
 # divided weights lie differently for each size of block, has been shown by calculation
-# {cite}`yoshida2023nf4`; in exercise 4 you find better levels yourself. Note the column of uniform numbers: a format is good *for* a
-# distribution.
+# {cite}`yoshida2023nf4`; in exercise 4 you find better levels yourself. Note the column of
+# uniform numbers: a format is good *for* a distribution.
 #
 # ## GPTQ: round for the product, not for the weight
 #
@@ -821,7 +833,7 @@ assert (
 
 # %% [markdown]
 # Two surprises. The weights that GPTQ leaves are *farther* from the true ones than those
-# of RTN, by several decibels, and yet the output is better. And with fewer tokens than
+# of RTN, by some three decibels, and yet the output is better. And with fewer tokens than
 # features GPTQ **learns them by heart**: superb on the tokens it has seen, no better than
 # RTN on others. From about a thousand tokens on it is worth half a bit on new text,
 # without any training. That a method needs "no retraining" does not mean that it cannot
@@ -860,10 +872,10 @@ print(
 
 # %% [markdown]
 # These are random bytes, which are hard on it; in a network it happens to fewer sums, and
-# is the harder to notice. With *seven* bits for the inputs no pair can overflow. That is why PyTorch's dynamic
-# quantisation on such processors takes 128 of the 256 integers and calls it
-# `reduce_range`, as the next page finds out, and why OpenVINO's manual has a chapter on
-# the matter {cite}`openvinosaturation`. `torch._int_mm`, PyTorch's product of bytes, was
+# is the harder to notice. With *seven* bits for the inputs no pair can overflow. That is
+# the sense of `reduce_range`, with which PyTorch's dynamic quantisation takes 128 of the
+# 256 integers, as the next page finds out; OpenVINO's manual gives the saturation a page
+# of its own and reduces the weights instead {cite}`openvinosaturation`. `torch._int_mm`, PyTorch's product of bytes, was
 # reported to be wrong on processors of this kind {cite}`pytorchintmm`. `int_product`, on
 # which `int_matmul` above rests, asks it once for products whose sum it knows, and takes
 # float32 if the answer is wrong: whole numbers are exact there up to $2^{24}$, that is,

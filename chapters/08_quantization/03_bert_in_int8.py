@@ -47,6 +47,7 @@ from utils.lab import (
     settle_all,
 )
 from utils.lab.figures import COLOURS, plt
+from utils.lab.timing import ratio
 
 # %% [markdown]
 # ## What the notes say
@@ -238,12 +239,6 @@ settle_all(
 
 
 # %%
-def ratio(seconds, slow, fast):
-    """Median of the ratios within rounds, and its bootstrap interval of 95%."""
-    ratios = np.array(seconds[slow]) / np.array(seconds[fast])
-    draws = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
-    low, high = np.quantile(np.median(draws, 1), [0.025, 0.975])
-    return np.median(ratios), low, high
 
 
 gain = {name: ratio(s, "float32", "int8") for name, s in record["layers"].items()}

@@ -44,6 +44,7 @@ from utils.lab import (
     settle,
 )
 from utils.lab.figures import COLOURS, plt
+from utils.lab.timing import ratio
 
 # %% [markdown]
 # ## What the notes say
@@ -115,14 +116,6 @@ print(*ways, sep=" · ")
 def best(shape, way):
     """The least milliseconds of a way on a shape, "batch×length"."""
     return 1000 * min(board["latency"][shape][way])
-
-
-def ratio(seconds, slow, fast):
-    """Median of the ratios within rounds, and its bootstrap interval of 95%."""
-    ratios = np.array(seconds[slow]) / np.array(seconds[fast])
-    draws = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
-    low, high = np.quantile(np.median(draws, 1), [0.025, 0.975])
-    return np.median(ratios), low, high
 
 
 # %% [markdown]

@@ -40,7 +40,6 @@ from utils.lab import (
     above,
     apart,
     approx,
-    below,
     datasets,
     figures,
     notes_say,

@@ -53,6 +53,7 @@ from utils.lab import (
     settle_all,
 )
 from utils.lab.figures import COLOURS, plt
+from utils.lab.timing import ratio
 from utils.tokenizers import bpe
 from utils.tokenizers.patterns import GPT2, split
 
@@ -207,14 +208,6 @@ tokens_general, tokens_simple = (e.encode_ordinary(lower) for e in (general, sim
 assert tokens_general == tokens_simple
 
 speed = records.read("tokenizers_speed")["samples"]
-
-
-def ratio(seconds, slow, fast):
-    """Median of the ratios within rounds, and its bootstrap interval of 95%."""
-    ratios = np.array(seconds[slow]) / np.array(seconds[fast])
-    draws = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
-    low, high = np.quantile(np.median(draws, 1), [0.025, 0.975])
-    return np.median(ratios), low, high
 
 
 share = {}

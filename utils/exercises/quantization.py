@@ -145,3 +145,104 @@ def levels(answer):
         hint = "Those are NF4's own: they are where to start."
     said = f"They lose {share:.3f} of what NF4 loses"
     expect(share < 0.95, said, "less than 0.95", hint)
+
+
+@exercise
+def follows(answer):
+    """all five sentences."""
+    want = [False, True, True, False, False]
+    expect(
+        isinstance(answer, list | tuple) and len(answer) == len(want),
+        f"The answer is {answer!r}",
+        "a list of five, each True or False",
+        "One entry for each sentence, in their order.",
+    )
+    hints = [
+        "Which part of a static layer did calibration look at?",
+        "Who else is in the batch when the range is measured?",
+        "What happens to the step, and what to the integers, when all doubles?",
+        "The steps stay: is 2x rounded to twice what x is rounded to?",
+        "Count what enters the product: is the input ever rounded?",
+    ]
+    for place, right in enumerate(want):
+        said = f"Sentence {place + 1}: {answer[place]}"
+        expect(bool(answer[place]) == right, said, "the other one", hints[place])
+
+
+@exercise
+def moving_range(answer):
+    """three sequences of batches and three shares, against torch's observer."""
+    import warnings
+
+    import torch
+
+    rng = np.random.default_rng(0)
+    for count, c in [(1, 0.3), (5, 0.01), (6, 0.5)]:
+        batches = [
+            torch.tensor(rng.normal(1, spread, (4, 8)), dtype=torch.float32)
+            for spread in rng.uniform(0.5, 5, count)
+        ]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            observer = torch.ao.quantization.MovingAverageMinMaxObserver(c)
+            for batch in batches:
+                observer(batch)
+        want = [observer.min_val.item(), observer.max_val.item()]
+        ends = np.array([[b.min().item(), b.max().item()] for b in batches])
+        turned, from_zero = ends[0], 0 * ends[0]
+        for end in ends[1:]:
+            turned = (1 - c) * end + c * turned
+        for end in ends:
+            from_zero = from_zero + c * (end - from_zero)
+        slips = {
+            "The first batch sets the range; do not begin at 0.": from_zero,
+            "c is the share of the way to the new batch: a small c moves little.": (
+                turned
+            ),
+            "That is the extreme of all batches: the wildest decides.": [
+                ends[:, 0].min(),
+                ends[:, 1].max(),
+            ],
+            "A mean forgets nothing; here the last batches count for more.": (
+                ends.mean(0)
+            ),
+        }
+        hint = "low ← low + c · (minimum of the batch − low), and high likewise."
+        what = f"the range after {count} batches with c = {c}"
+        expect_close(what, np.array(answer(batches, c)), want, slips, hint, tol=1e-5)
+
+
+@exercise
+def step_gradient(answer):
+    """inside the range and beyond both ends, against autograd."""
+    import torch
+
+    x = torch.tensor(np.random.default_rng(1).normal(0, 3, 60), dtype=torch.float32)
+    for s, low, high in [(0.7, -4, 3), (1.3, -2, 1)]:
+        step = torch.full_like(x, s, requires_grad=True)
+        u = (x / step).clamp(low, high)
+        straight = u + (u.round() - u).detach()  # value round(u), derivative that of u
+        (step * straight).sum().backward()
+        u = (x / s).detach()
+        inside = (u >= low) & (u <= high)
+        slips = {
+            "The integer is one part. The step also stands in the denominator.": (
+                u.round().clamp(low, high)
+            ),
+            "Beyond the ends x̂ is s · low or s · high: differentiate that by s.": (
+                torch.where(inside, u.round() - u, 0)
+            ),
+            "The sign: the quotient x / s falls when s grows.": torch.where(
+                inside, u.round() + u, u.clamp(low, high)
+            ),
+            "Beyond the ends the rounding error plays no part.": u.round().clamp(
+                low, high
+            )
+            - u,
+        }
+        hint = (
+            "Product rule: ∂(s · v)/∂s = v + s · ∂v/∂s, with ∂round(u)/∂u taken as 1."
+        )
+        what = f"step_gradient(x, {s}, {low}, {high})"
+        got = answer(x, s, low, high)
+        expect_close(what, got, step.grad, slips, hint, tol=1e-5)

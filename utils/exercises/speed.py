@@ -1,4 +1,4 @@
-"""Checks of chapter 11, speed. Import as `from utils.exercises import speed as check`."""
+"""Checks of chapter 11, page 5: `from utils.exercises import speed as check`."""
 
 from utils.lab.check import exercise, expect, expect_close
 

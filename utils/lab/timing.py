@@ -11,6 +11,20 @@ import numpy as np
 from utils.lab.numbers import spell
 
 
+def ratio(seconds, slow: str, fast: str, level: float = 0.95) -> tuple[float, ...]:
+    """How many times longer `slow` takes: median ratio within rounds, low, high.
+
+    `seconds[name]` has one entry a round. The interval is a bootstrap over rounds;
+    ratios within a round are steadier than ratios of totals, because a round's runs
+    share the machine's mood.
+    """
+    ratios = np.array(seconds[slow]) / np.array(seconds[fast])
+    draws = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
+    medians = np.median(draws, axis=1)
+    low, high = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2])
+    return float(np.median(ratios)), float(low), float(high)
+
+
 @dataclass(frozen=True)
 class Timings:
     """Seconds of every run: `seconds[name]` has one entry a round."""
@@ -23,16 +37,8 @@ class Timings:
         return float(self.seconds[name].min())
 
     def ratio(self, slow: str, fast: str, level: float = 0.95) -> tuple[float, ...]:
-        """How many times longer `slow` takes: median ratio within rounds, low, high.
-
-        The interval is a bootstrap over rounds; ratios within a round are steadier
-        than ratios of totals, because a round's runs share the machine's mood.
-        """
-        ratios = self.seconds[slow] / self.seconds[fast]
-        draws = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
-        medians = np.median(draws, axis=1)
-        low, high = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2])
-        return float(np.median(ratios)), float(low), float(high)
+        """How many times longer `slow` takes: `ratio` of these timings."""
+        return ratio(self.seconds, slow, fast, level)
 
     def __str__(self) -> str:
         first = next(iter(self.seconds))
