@@ -429,9 +429,9 @@ def made_linear(K, N, seed=0, bias=True):
 
 
 def made_input(*shape, seed=3):
-    """An input whose 128 levels, of 7 bits, are 0.05 apart."""
-    x = off_the_halves(0.05, *shape, seed=seed, reach=50)
-    x.view(-1)[:2] = torch.tensor([-3.2, 3.15])
+    """An input whose 128 levels, of 7 bits, are 0.05 apart; zero-point −40."""
+    x = off_the_halves(0.05, *shape, seed=seed, reach=60) + 2.0
+    x.view(-1)[:2] = torch.tensor([-1.2, 5.15])
     return x
 
 

@@ -214,8 +214,8 @@ settle(
 # %% [markdown]
 # ## Static: a window that stays
 #
-# For the static layer we calibrate on one batch, keep its range, and let it read other
-# batches. Two layers calibrated on different data have the same weights, to the bit, and
+# For a static layer we let an observer read samples, keep the range that it has seen, and
+# read everything else on that grid. Two layers calibrated on different data have the same weights, to the bit, and
 # different grids for their input. **Without calibration there is no static layer**: this
 # is what the notes' definition leaves out.
 #
@@ -268,7 +268,7 @@ for k in (1, 10):
     found = [f"{n} {approx(e[k], 0, 1)}" for n, e in errors.items()]
     print(f"input ×{k:<2} relative error:", ", ".join(found))
 
-# %% mystnb={"figure": {"caption": "A histogram slides past its window. Grey, the numbers that come; shaded, the fixed range of the static layer; the bar on top, the range that the dynamic layer measures.", "name": "fig-window"}, "image": {"alt": "Three histograms in the same frame from minus 16 to 16. In the first, the bell fills the shaded window and the bar above is as long as the window. In the second, shifted by six, half of the bell lies to the right of the window and the bar has moved with it. In the third, three times as wide, both tails stick out of the window and the bar is three times as long."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "A histogram slides past its window. Grey, the numbers that come; shaded, the fixed range of the static layer; the bar on top, the range that the dynamic layer measures.", "name": "fig-window"}, "image": {"alt": "Three histograms in the same frame from minus 16 to 16. In the first, the bell fills the shaded window and the bar above is as long as the window. In the second, shifted by six, nearly all of the bell lies to the right of the window and the bar has moved with it. In the third, three times as wide, both tails stick out of the window and the bar is three times as long."}} tags=["hide-input"]
 figure, axes = figures.panels(3, height=2.5, sharey=True)
 shifts = {"as calibrated": x, "shifted by 6": x + 6, "three times as wide": 3 * x}
 for ax, (name, now) in zip(axes, shifts.items(), strict=True):
@@ -300,14 +300,12 @@ figures.digest("dynamic", [*errors["dynamic"].values()])
 # error grows as one over the factor, because the steps stay as wide as they were while
 # the numbers shrink: at a hundredth it is as useless as at ten times. The V has one
 # tip.
-
-# %% [markdown]
+#
 # ## A real network that does not slide
 #
 # So calibrate on whatever your users will write? Let us see how bad it is. MiniLM
-# {cite}`wang2020minilm`, six layers, is calibrated on English prose, and then reads
-# everyday sentences, Python code, and Chinese, of which its English vocabulary knows
-# hardly a character. What are its linear layers fed?
+# {cite}`wang2020minilm`, six layers, made for English, is calibrated on English prose, and then reads
+# everyday sentences, Python code, and Chinese. What are its linear layers fed?
 
 # %%
 model, tokenizer = pretrained.encoder()
@@ -327,7 +325,7 @@ def read_by(model, texts):
 fed = {name: read_by(model, texts[:16]) for name, texts in sources.items()}
 print("tokens:", {n: len(f["encoder.layer.0.output.dense"]) for n, f in fed.items()})
 
-# %% mystnb={"figure": {"caption": "The range of what is fed to the two matrices of the feed-forward part, layer by layer, while MiniLM reads four kinds of text.", "name": "fig-ranges"}, "image": {"alt": "Two panels. For each of six layers four vertical bars side by side, one for each kind of text. Within a layer the four bars end at nearly the same heights; between layers they differ."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The range of what is fed to the two matrices of the feed-forward part, layer by layer, while MiniLM reads four kinds of text.", "name": "fig-ranges"}, "image": {"alt": "Two panels. For each of six layers four vertical bars side by side, one for each kind of text. Within a layer the four bars end at nearly the same heights; between layers they differ. Only for the second matrix in layers 4 and 5 do everyday sentences and Chinese reach about half as far as prose and code."}} tags=["hide-input"]
 figure, axes = figures.panels(2, height=2.9)
 kinds = {"intermediate": "first matrix", "output": "second matrix"}
 spans = {kind: np.empty((6, 4, 2)) for kind in kinds}
@@ -357,7 +355,7 @@ for kind, title in kinds.items():
 # input ten times as large, and its output is what it was. The V of the figure before is
 # that of a network without norms. The second matrix has no norm before it, and in the last
 # two layers everyday sentences and Chinese reach only half as far as prose. Calibrated on
-# prose, that costs them one of their eight bits; it clips nothing.
+# prose, that costs them one of their eight bits, and clips nothing of theirs.
 
 # %%
 norm = model.encoder.layer[0].attention.output.LayerNorm
@@ -412,7 +410,7 @@ assert max(means) - min(means) < 0.01
 # activation is there in every text.
 #
 # "All parameters and activations of the whole model", the notes say. Ours has converted
-# the linear layers, and the last but one section of this page asks why not the rest.
+# the linear layers; a later section asks why not the rest.
 
 # %%
 integers = sum(
@@ -457,10 +455,10 @@ assert 1 - turned["dynamic"].min() > 4 * (1 - turned["static, 16 texts"].min())
 
 # %% [markdown]
 # The sentence is the same, the weights are the same, and its vector has turned by as much
-# as quantisation itself turned it. (The static network moves a little too: a difference in
-# the last bit of a float can push a number over a half, and rounding makes a whole step of
-# it.) A search engine that embeds its documents in batches
-# and its queries one by one compares vectors of two slightly different models. And a test
+# as quantisation itself turned it. (The static network may move a little too: a difference
+# in the last bit of a float can push a number over a half, and rounding makes a whole step
+# of it.) A search engine that embeds its documents in batches and its queries one by one
+# compares vectors of two slightly different models. And a test
 # that passes with a batch of one can fail with a batch of two. The cure is one scale for
 # each *row*, that is, each token, which no other row can change. In our code this is one
 # method, and torchao's int8 does the same, per token {cite}`torchaoinference`:
@@ -486,9 +484,10 @@ assert loud_row["PerToken"] == settled_row["PerToken"]
 # %% [markdown]
 # ## Weight-only: the third
 #
-# One can also leave the activations alone: keep the weight in int8, turn it back into
-# floats when it is needed, and multiply floats. The rounding of the activations is gone
-# from the error, and so is the integer product. This is what language models on a laptop
+# One can also leave the activations alone, which is
+# {term}`weight-only quantisation 仅权重量化 <weight-only quantisation>`: keep the weight in
+# int8, turn it back into floats when it is needed, and multiply floats. The rounding of
+# the activations is gone from the error, and so is the integer product. This is what language models on a laptop
 # do, with four bits, because there the time goes into *reading* weights, not into
 # multiplying. We count, for the three ways, what is stored and what is multiplied.
 
@@ -603,9 +602,10 @@ settle(
 #
 # With 8 bits rounding after training is good enough. With 3 or 2 it is not, and then one
 # can *train* the network in the presence of the rounding, so that it finds weights that
-# bear it: {term}`quantisation-aware training (QAT) 量化感知训练 <quantisation-aware training
-# (QAT)>`. In the forward pass weights and activations are rounded and read back; the
-# weights that the optimiser moves stay floats, the *shadow weights* (影子权重).
+# bear it, which is
+# {term}`quantisation-aware training 量化感知训练 <quantisation-aware training (QAT)>`.
+# In the forward pass weights and activations are rounded and read back; the weights that
+# the optimiser moves stay floats, the *shadow weights* (影子权重).
 #
 # There is one difficulty. The function "round" is a staircase. Its derivative is 0,
 # except at the jumps, where there is none. Backpropagation through it gives nothing:
@@ -744,9 +744,9 @@ assert best[0] - naive[0] > (aware[0] - naive[0]) / 3
 # With two bits training through the rounding is best by far, if it is compared with the
 # obvious way of rounding. But more than a third of that lead is gone once the range is
 # chosen by least squares, which costs a few milliseconds and no training; and with three
-# or four bits hardly anything is left of it. So the order of the day is: first the range, then, if the bits are
-# very few, training. Whoever reports a gain of QAT should say which rounding it is a gain
-# over.
+# or four bits hardly anything is left of it. So the order of the day is: first the range,
+# then, if the bits are very few, training. Whoever reports a gain of QAT should say which
+# rounding it is a gain over.
 #
 # ## What stays in floats, and why
 #
@@ -773,32 +773,31 @@ for hook in hooks:
     hook.remove()
 
 # %%
-worse = []
+worse = {"one scale": [], "per token": []}
+print(f"{'':8} greatest, typical token   one scale, dB      per token, dB")
 for name, norm in norms.items():
     values = kept[name]  # (L, D)
     peaks = values.abs().amax(1)
-    print(name, "greatest value of a token:", approx(peaks.max(), 20, 400), end=", ")
-    print("typical", approx(peaks.median(), 1, 40), end="; SNR ")
-    for axis, which in [(None, "one scale"), (0, "per token")]:
+    row = [approx(peaks.max(), 20, 400), approx(peaks.median(), 1, 40)]
+    for which, axis in [("one scale", None), ("per token", 0)]:
         rough = fake_quantise(values, grid_of(*minmax(values, axis)))
         with torch.no_grad():
             pairs = (values, rough), (norm(values), norm(rough))
-        entering, leaving = (signal_to_noise(*pair) for pair in pairs)
-        worse.append(leaving - entering)
-        print(
-            which, approx(entering, 10, 50), "→", approx(leaving, 5, 50, "dB"), end=" "
-        )
-    print()
-assert max(worse[::2]) < 0 and np.mean(worse[1::2]) > np.mean(worse[::2]) + 2
+        before_norm, behind = (signal_to_noise(*pair) for pair in pairs)
+        worse[which].append(behind - before_norm)
+        row.append(f"{approx(before_norm, 10, 50)} → {approx(behind, 5, 50)}")
+    print(name, *(f"{entry:<{w}}" for entry, w in zip(row, (8, 9, 18, 1), strict=True)))
+assert max(worse["one scale"]) < 0
+assert np.mean(worse["per token"]) > np.mean(worse["one scale"]) + 2
 
 # %% [markdown]
 # With one scale, the ratio of signal to noise is poor before the norm and poorer behind
-# it, in every layer. In the first layers a single token carries values fifty times those
-# of the others, a *massive activation* {cite}`sun2024massive`, and sets the steps for
-# all. Then the norm divides each token by its own standard deviation: the loud token
-# becomes quiet, and the quiet ones become loud, with their error. A scale for each token
-# repairs most of that. (Our matrices are fed *behind* norms, which is one more reason why
-# they bear int8 as well as they do.)
+# it, in every layer. In the first layers a single token carries values thirty or fifty
+# times those of the others, a *massive activation* {cite}`sun2024massive`, and sets the
+# steps for all. Then the norm divides each token by its own standard deviation: the loud
+# token becomes quiet, and the quiet ones become loud, with their error. A scale for each
+# token repairs most of that. (Most of our matrices are fed *behind* norms, which is one
+# more reason why they bear int8 as well as they do.)
 #
 # **Softmax** turns differences into factors: an error of half a step in a score
 # multiplies a probability by $e^{s/2}$, and the more the range holds, the larger $s$ is.
@@ -870,9 +869,14 @@ print(*configs, sep="\n")
 new = nn.Sequential(copy.deepcopy(linear))
 ao.quantize_(new, ao.Int8DynamicActivationInt8WeightConfig())
 by_torchao = relative(y, new(x))
-print("relative error:", approx(by_torchao, 0.005, 0.02))
+print("relative error:", approx(by_torchao, 0.005, 0.3))
+assert by_torchao < 0.02 or not int8_unit_is_exact()
 
 # %% [markdown]
+# About one per cent, as ours, if your processor adds bytes exactly. If it saturates (the
+# page before), the error is about ten times as large: torchao trusts `torch._int_mm`, and does
+# not ask it first.
+#
 # Is this layer tied to the processor? PyTorch has a device called *meta*, which knows the
 # shapes of tensors and nothing of their numbers. Whatever is made of PyTorch's ordinary
 # operations passes through it; what is made for one device alone does not.
@@ -898,7 +902,6 @@ settle(
     same([engine for engine in engines if "cud" in engine], []),
     raises(NotImplementedError, lambda: theirs(ghost)),
     same(moved(ghost).shape, theirs(x).shape),
-    below(by_torchao, 0.02),
     note="ghost: an input on the device meta, which torchao’s layer reads",
 )
 
@@ -994,12 +997,12 @@ check.step_gradient(step_gradient)
 # All schemes round the weights once. They differ in when the range of the activations is
 # known: beforehand, from calibration (static); at each call (dynamic); never, for they
 # stay floats (weight-only). A static layer is as good as a dynamic one inside its range
-# and fails on both sides of it, by clipping and by coarseness. MiniLM never left its
+# and fails on both sides of it, by clipping and by coarseness. MiniLM hardly left its
 # range: LayerNorm saw to that, and one paragraph sufficed. A dynamic layer follows its
 # input and is led astray by the neighbours in the batch, unless each token has its own
 # scale. Bytes shrink where weights were quantised; multiplications stay as many; accuracy
-# is a matter of outliers. Below four bits one trains through the rounding with a gradient
-# that is a useful lie. Norms and softmax stay in floats with reason, embeddings by habit.
+# is a matter of outliers. With two bits it pays to train through the rounding, with a
+# gradient that is a useful lie. Norms and softmax stay in floats with reason, embeddings by habit.
 #
 # Two definitions lacked what defines them, one promise depends, and "no GPU" is out of
 # date. What all of this does to a whole BERT, in bytes, seconds and accuracy: [BERT in
