@@ -1382,13 +1382,13 @@ WRONG["onnx.speedup"] = [
 ]
 
 
-@right("onnx.padded")
+@right("onnx.with_padding")
 def _(lengths, size):
     cut = [lengths[i : i + size] for i in range(0, len(lengths), size)]
     return sum(len(batch) * max(batch) for batch in cut)
 
 
-WRONG["onnx.padded"] = [
+WRONG["onnx.with_padding"] = [
     lambda lengths, size: sum(lengths),
     lambda lengths, size: len(lengths) * max(lengths),
     lambda lengths, size: sum(

@@ -96,6 +96,8 @@ for layers in (4, 12):
 # with random weights, and on MiniLM {cite}`wang2020minilm` with its real ones.
 
 # %%
+model, tokenizer = pretrained.encoder()
+
 from transformers import BertConfig, BertModel
 
 
@@ -110,7 +112,6 @@ def old_call(model):
     return torch.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
 
 
-model, tokenizer = pretrained.encoder()
 four = random_bert(4)
 with deprecated(DeprecationWarning):
     four_int8, mini_int8 = old_call(four), old_call(model)

@@ -325,24 +325,30 @@ def speedup(a, b):
 check.speedup(speedup)
 
 # %% [markdown]
-# **2. Padding.** Write `padded(lengths, size)`: how many tokens go through the model when sentences of these lengths are batched in the given order,
+# **2. Padding.** Write `with_padding(lengths, size)`: how many tokens go through the model when sentences of these lengths are batched in the given order,
 # `size` at a time, each batch padded to its longest. Sort first, and compare.
 
 # %%
-padded = ...  # def padded(lengths, size): …
-check.padded(padded)
+with_padding = ...  # def with_padding(lengths, size): …
+check.with_padding(with_padding)
 
 
 # %% tags=["hide-cell"]
-def padded(lengths, size):
+def with_padding(lengths, size):
     batches = [lengths[i : i + size] for i in range(0, len(lengths), size)]
     return sum(len(batch) * max(batch) for batch in batches)
 
 
-check.padded(padded)
+check.with_padding(with_padding)
 some = [pair.first for pair in datasets.pairs()][:80]
 tokens = [tokenised([line])["input_ids"].shape[1] for line in some]
-print("as they come", padded(tokens, 8), "sorted", padded(sorted(tokens), 8), end=" ")
+print(
+    "as they come",
+    with_padding(tokens, 8),
+    "sorted",
+    with_padding(sorted(tokens), 8),
+    end=" ",
+)
 print("without padding", sum(tokens))
 
 # %% [markdown]

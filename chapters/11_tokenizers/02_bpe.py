@@ -310,7 +310,7 @@ for left, right in pairs:
 print([ours.ranks[part] for part in parts])
 
 
-# %% mystnb={"figure": {"caption": "How three tokens were made, bytes at the bottom, ranks in brackets. The Chinese token was built like any other: two bytes, then a character, then the word.", "name": "fig-merge-trees"}, "image": {"alt": "Three binary trees. The first joins the letters of a word beginning with a blank; the second joins the nine bytes of 的时候, shown as two-digit hexadecimal numbers, first into characters, then into the word; the third builds a keyword of Python."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "How three tokens were made, bytes at the bottom, ranks in brackets. The Chinese token was built like any other: two bytes, then a character, then the word.", "name": "fig-merge-trees"}, "image": {"alt": "Three binary trees. The first joins the letters of a word beginning with a blank; the second joins the nine bytes of \u7684\u65f6\u5019, shown as two-digit hexadecimal numbers, first into characters, then into the word; the third builds a keyword of Python."}} tags=["hide-input"]
 def draw_tree(ax, token, left=0.0):
     """Draws `token` over its bytes; returns the x of its top and its height."""
     if len(token) == 1:

@@ -331,7 +331,7 @@ def rust_worker(kept):
         kept += np.linspace(now, time.perf_counter(), 200).tolist()
 
 
-# %% mystnb={"figure": {"caption": "Two threads on one time line. Above, both run Python and take turns of about 5 ms. Below, the second encodes with tiktoken, which has let go of the lock, and the first is hardly disturbed.", "name": "fig-gil"}, "image": {"alt": "Two time lines with two rows each. In the upper one the bars of the two threads alternate, never overlapping. In the lower one both rows are bars at the same time."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Two threads on one time line. Above, both run Python and take turns of about 5 ms. Below, the second encodes with tiktoken, which lets go of the lock while it works and takes it back for a moment to hand over its ids: the gaps.", "name": "fig-gil"}, "image": {"alt": "Two time lines with two rows each. In the upper one the bars of the two threads alternate, never overlapping. In the lower one the second row is one long bar, and the first runs beside it, with gaps."}} tags=["hide-input"]
 figure, axes = plt.subplots(2, 1, figsize=(6.4, 2.8), sharex=True)
 for ax, (name, second) in zip(
     axes, [("Python", python_worker), ("tiktoken", rust_worker)], strict=True

@@ -194,7 +194,7 @@ def speedup(answer):
 
 
 @exercise
-def padded(answer):
+def with_padding(answer):
     """one batch, several, and a last one that is not full."""
     for lengths, size, want in [
         ([3, 5, 2], 3, 15),
@@ -212,7 +212,7 @@ def padded(answer):
             + (full - len(lengths)) * max(lengths[-(len(lengths) % size or size) :]),
         }
         hint = "For each batch: how many sentences, times its longest."
-        what = f"padded({lengths}, {size})"
+        what = f"with_padding({lengths}, {size})"
         expect_close(what, answer(lengths, size), want, slips, hint)
 
 
