@@ -93,8 +93,8 @@ def naive():
 
 ratios = [naive() for _ in range(20)]
 print("records a graph for gradients:", encoder(**batch).requires_grad)
-print("twenty times the notes' way:", approx(min(ratios), 0.01, 100), end=" to ")
-print(approx(max(ratios), 0.02, 1000))
+print("twenty times the notes' way:", approx(min(ratios), 1e-3, 1e5), end=" to ")
+print(approx(max(ratios), 1e-3, 1e6))
 
 # %% [markdown]
 # Any of these could have stood in the notes.
