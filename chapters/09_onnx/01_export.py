@@ -144,7 +144,7 @@ print(
 # An ONNX file is one message in Google's protocol buffers (协议缓冲区): the graph with its
 # nodes, its *initializers* (the weights), its inputs and outputs with types and shapes,
 # an `opset_import` that says which edition of the operators' dictionary is meant, and
-# some words on who made it. Nearly all of its bytes are weights:
+# some words on who made it. In a real model nearly all of its bytes are weights. Here is a small one to export:
 
 
 # %%
@@ -192,10 +192,18 @@ file = onnx.export(reader, texts(2, 7), folder / "reader.onnx", dynamic, ["h", "
 model = library.load(file)
 weights = sum(numpy_helper.to_array(w).nbytes for w in model.graph.initializer)
 print("opset", onnx.opset_of(model), "nodes", len(model.graph.node))
-print("bytes:", file.stat().st_size, "of which weights", weights)
+print("bytes", approx(file.stat().st_size, 8e3, 1e5), "of which weights", weights)
+keys = [{prop.key for prop in node.metadata_props} for node in model.graph.node]
+print(
+    "nodes with a trace of the source:", sum("stack_trace" in "".join(k) for k in keys)
+)
 for value in [*model.graph.input, *model.graph.output]:
     shape = [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
     print(f"{value.name:15}", shape)
+
+# %% [markdown]
+# In so small a file the weights are the lesser part. The rest is names and shapes, and something that nobody asked for: the exporter
+# notes for each node the lines of Python that made it, with the names of the files on the author's computer. Look into a file before you give it away.
 
 # %% mystnb={"figure": {"caption": "The graph of the small reader as it stands in the file. Operators that only rearrange shapes are pale. The layer norm and the GELU are one node each, since the dictionary of this edition has words for them.", "name": "fig-reader-graph"}, "image": {"alt": "A flow chart from top to bottom: Gather at the top, then MatMul, Add, Gelu, MatMul, Add, Add and LayerNormalization on one path; beside it ReduceSum, Unsqueeze, Cast and Div on the path of the mask; both meet in Mul and ReduceSum."}} tags=["hide-input"]
 shapes_only = {"Unsqueeze", "Cast", "Reshape", "Transpose", "Concat", "Shape", "Slice"}
@@ -528,7 +536,7 @@ settle_all(
 # %%
 program.save(str(folder / "split.onnx"), external_data=True)
 for part in sorted(folder.glob("split*")):
-    print(part.name, part.stat().st_size, "bytes")
+    print(part.name, approx(part.stat().st_size, 1e3, 1e5), "bytes")
 (folder / "split.onnx.data").unlink()
 try:
     onnx.session(folder / "split.onnx")
