@@ -747,5 +747,5 @@ check.dropout(dropout)
 # think of. The vocabulary reflects its corpus: what it has not seen costs three bytes a
 # character, what it has seen too briefly is a trap. The numbers themselves mean nothing.
 #
-# The page after next has the algorithm that the notes had lost, SentencePiece's Unigram; first
-# comes its neighbour in BERT: [WordPiece and Unigram](03_wordpiece_and_unigram).
+# Next: the way BERT cuts, and the algorithm that the notes had lost, [WordPiece and
+# Unigram](03_wordpiece_and_unigram).

@@ -181,7 +181,7 @@ settle(
 # token of a whole piece is what its merges lead to, by the theorem of [BPE](02_bpe).
 #
 # In Python the answer is another one. Our merge loop is slow, so it pays to remember every piece it has
-# seen; our encoder keeps the last 100,000. On Chinese that helps little. Its pieces are clauses, and who
+# seen; our encoder keeps up to 100,000, and then begins anew. On Chinese that helps little. Its pieces are clauses, and who
 # writes the same clause twice?
 
 # %%
