@@ -67,6 +67,12 @@ def test_the_file_computes_what_the_module_does(path, module):
     assert onnx.operators(path)["LayerNormalization"] == 1
 
 
+def test_the_file_tells_nothing_of_its_author(path):
+    stored = path.read_bytes()
+    assert b"stack_trace" not in stored
+    assert b".py" not in stored
+
+
 def test_two_runtimes_agree(path):
     from onnx.reference import ReferenceEvaluator
 

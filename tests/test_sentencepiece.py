@@ -1,6 +1,5 @@
 """SentencePiece against protobuf, brute force, and, id by id, the library."""
 
-import io
 import random
 import re
 from itertools import pairwise
@@ -66,16 +65,8 @@ def corpus():
 
 
 def trained(**options) -> bytes:
-    written = io.BytesIO()
     options = {"vocab_size": 2300, "character_coverage": 0.999} | options
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(corpus()),
-        model_writer=written,
-        num_threads=1,
-        minloglevel=2,
-        **options,
-    )
-    return written.getvalue()
+    return ours.train_by_library(corpus(), **options)
 
 
 @pytest.fixture(scope="module", params=MODELS)

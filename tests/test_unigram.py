@@ -1,6 +1,5 @@
 """Unigram against lists of all segmentations, and against the two libraries."""
 
-import io
 import itertools
 import math
 import random
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 from utils.lab import datasets, strings
 from utils.tokenizers import unigram
+from utils.tokenizers.sentencepiece import train_by_library
 from utils.tokenizers.unigram import Unigram
 
 letters = st.text("abc", min_size=1, max_size=4)
@@ -207,17 +207,13 @@ def theirs():
 
     models = {}
     for symbols in ((), ("<sep>", "for", "学习")):
-        written = io.BytesIO()
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(corpus()[:20_000]),
-            model_writer=written,
+        data = train_by_library(
+            corpus()[:20_000],
             vocab_size=2000,
             character_coverage=0.98,  # so that some characters are unknown
             user_defined_symbols=list(symbols),
-            num_threads=1,
-            minloglevel=2,
         )
-        made = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
+        made = sentencepiece.SentencePieceProcessor(model_proto=data)
         pieces = {
             made.id_to_piece(i): made.get_score(i)
             for i in range(made.get_piece_size())

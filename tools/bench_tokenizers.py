@@ -3,7 +3,6 @@
 One vocabulary wherever one can be shared; one thread, and two where it says so.
 """
 
-import io
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from utils.lab import datasets, measure, records
 from utils.tokenizers import bpe
 from utils.tokenizers.patterns import GPT2, split
+from utils.tokenizers.sentencepiece import train_by_library
 
 SIZE = 4000  # tokens, 3,744 of them merges
 SIMPLE = r" ?[a-z]+"  # cuts lower-case words as GPT-2's pattern does
@@ -26,19 +26,15 @@ def sentencepiece_model(text: str, kind: str, size: int):
     """A model of sentencepiece, "bpe" or "unigram", of `size` pieces."""
     import sentencepiece
 
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(text.splitlines()),
-        model_writer=model,
+    data = train_by_library(
+        text.splitlines(),
         model_type=kind,
         vocab_size=size,
         hard_vocab_limit=False,
         character_coverage=1.0,
         max_sentence_length=100_000,
-        num_threads=1,
-        minloglevel=2,
     )
-    return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    return sentencepiece.SentencePieceProcessor(model_proto=data)
 
 
 def trained_by_tokenizers(text: str, size: int = SIZE):

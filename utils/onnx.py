@@ -77,9 +77,10 @@ def export(
     `example` maps the names of forward's arguments to tensors, such as (B, L) with a
     batch of two or more, since 1 is taken for a constant. `dynamic` names the axes that
     may change: {"input_ids": {0: "batch", 1: "length"}}; all others are frozen as in
-    the example. Raises ExportError where the module does not trace or holds an operator
-    that ONNX lacks, where a dynamic axis came out frozen, and where the file has an
-    opset other than the one asked for.
+    the example. PyTorch's notes on the source and its folders are left out of the file.
+    Raises ExportError where the module does not trace or holds an operator that ONNX
+    lacks, where a dynamic axis came out frozen, and where the file has an opset other
+    than the one asked for.
     """
     import onnx
     import torch
@@ -109,6 +110,9 @@ def export(
     with _written_whole(path) as part:
         program.save(str(part))
         model = onnx.load(part)
+        for noted in [model.graph, *model.graph.node, *model.graph.value_info]:
+            noted.ClearField("metadata_props")  # the exporter's notes: source, paths
+        onnx.save(model, part)
         onnx.checker.check_model(model)
         if (written := opset_of(model)) != opset:
             raise ExportError(f"asked for opset {opset}, the exporter wrote {written}")

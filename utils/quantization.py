@@ -171,9 +171,10 @@ def signal_to_noise(x: Tensor, rough: Tensor) -> float:
 def int8_unit_is_exact() -> bool:
     """Whether torch._int_mm adds as integers should, on this processor.
 
-    Where there are no instructions for dot products of bytes (VNNI), its library adds
-    pairs of products in 16 bits that saturate: 2 · 127 · 127 is fine, 2 · 255 · 127 is
-    not, and signed bytes are first shifted to 0 … 255. Tried once, on (n, 64) bytes.
+    Without instructions for dot products of bytes (VNNI), its library adds pairs of
+    products in 16 bits that saturate: 2 · 127 · 127 is fine, 2 · 255 · 127 is not, and
+    signed bytes are first shifted to 0 … 255. PyTorch asks the processor for them, not
+    whether ONEDNN_MAX_CPU_ISA has switched them off. Tried once, on (n, 64) bytes.
     """
     for n in (1, 16, 64):
         for value in (127, -128):
@@ -398,20 +399,29 @@ def nf4_levels() -> Tensor:
     return (levels / levels.max()).float()
 
 
-def nf4_quantise(x: Tensor, block: int = 64) -> tuple[Tensor, Tensor]:
+def nf4_quantise(x: Tensor, block: int = 64, tries: int = 1) -> tuple[Tensor, Tensor]:
     """NF4 codes 0 … 15 of x, in its order, and each block's greatest |x|.
 
     x (…) is cut into blocks of `block` numbers; codes are uint8 (blocks, block), absmax
-    (blocks, 1). ValueError if the blocks do not come out even.
+    (blocks, 1). Of `tries` fractions of the greatest, each block keeps the one that
+    loses least in mean square. ValueError if the blocks do not come out even.
     """
     if x.numel() % block:
         raise ValueError(f"{x.numel()} numbers do not make whole blocks of {block}")
     rows = x.float().reshape(-1, block)
-    absmax = rows.abs().amax(1, keepdim=True)
+    greatest = absmax = rows.abs().amax(1, keepdim=True)
     levels = nf4_levels()
     between = (levels[1:] + levels[:-1]) / 2
-    scaled = rows / absmax.clamp(min=TINY)
-    return torch.bucketize(scaled, between).to(torch.uint8), absmax
+    codes = torch.bucketize(rows / absmax.clamp(min=TINY), between)
+    best = (levels[codes] * absmax - rows).square().sum(1, keepdim=True)
+    for fraction in torch.linspace(1, 1 / tries, tries)[1:].tolist():
+        end = fraction * greatest
+        found = torch.bucketize(rows / end.clamp(min=TINY), between)
+        loss = (levels[found] * end - rows).square().sum(1, keepdim=True)
+        codes = torch.where(loss < best, found, codes)
+        absmax = torch.where(loss < best, end, absmax)
+        best = torch.minimum(loss, best)
+    return codes.to(torch.uint8), absmax
 
 
 def nf4_dequantise(codes: Tensor, absmax: Tensor, shape: Sequence[int]) -> Tensor:

@@ -97,7 +97,7 @@ from utils.quantization import (
 # ends at 2. All three fall on its ends, and the layer reads (−1, 2, 2). Had we looked at
 # these three numbers first, we would have made the steps $25 / 15 = 1.67$ wide, and they
 # would have come out as they went in, for −5 is exactly −3 steps, and 10 and 20 are 6
-# and 12. The third text brings a tenth, (−0.05, 0.1, 0.2). Nothing is clipped now, and
+# and 12. The third text brings a tenth of the first, (−0.05, 0.1, 0.2). Nothing is clipped now, and
 # still the fixed grid reads (0, 0, 0.2): its steps are as wide as the numbers.
 
 
@@ -138,7 +138,7 @@ for factor in (1, 10, 0.1):
 # |---|---|---|---|---|
 # | *static* (静态量化) | int8, once | fixed beforehand | integers | sample texts |
 # | *dynamic* (动态量化) | int8, once | measured at each call | integers | nothing |
-# | *weight-only* (仅权重量化) | int8 or 4 bits, once | none | **floats** | nothing |
+# | *weight-only* (仅权重量化) | int8 or 4 bits, once | none | **floats** | nothing, or samples for GPTQ |
 # | *QAT* (量化感知训练) | trained in the rounding's presence | learned or measured | integers, afterwards | training |
 #
 # {term}`Static and dynamic 静态与动态 <static / dynamic quantisation>` differ in one
@@ -186,8 +186,8 @@ print("PyTorch's layer against weights only:  ", approx(far, 0.01, 0.05))
 print("PyTorch's layer against integers, ours:", approx(near, 0, 1))
 
 # %% [markdown]
-# Integers, then. The docstring's phrase is the notes' phrase: "only the weights are
-# quantised, the activations dynamically". In truth both are, the weights **once, at
+# Integers, then. The docstring and the notes make the same slip, "only the weights". In
+# truth both are, the weights **once, at
 # conversion**, the activations **at each call, with a range of their own**, and then
 # bytes are multiplied. That a range is measured at each call can be seen from outside:
 # make the input 1,000 times as large, and the relative error stays what it was.
@@ -249,7 +249,7 @@ print("handed on as", theirs_static.module(theirs_static.quant(x)).dtype)
 print("theirs against ours:", approx(relative(handed_on, theirs_static(x)), 0, 0.002))
 
 # %% [markdown]
-# Now calibrate once, on three batches, and read others: the same numbers, multiplied by
+# Now calibrate once, on three batches, and read another, `x` from above, multiplied by
 # factors from a hundredth to a hundred.
 
 # %%
@@ -295,11 +295,11 @@ figures.digest("static", [*errors["static"].values()])
 figures.digest("dynamic", [*errors["dynamic"].values()])
 
 # %% [markdown]
-# Read {numref}`fig-factor` from the middle. At factor 1 the two are the same layer. To
-# the right the static one clips, and soon nothing of the signal is left. To the left its
-# error grows as one over the factor, because the steps stay as wide as they were while
-# the numbers shrink: at a hundredth it is as useless as at ten times. The V has one
-# tip.
+# Read {numref}`fig-factor` from the middle. At factor 1 one is as good as the other. To
+# the right the static one clips: at ten times its error is two thirds of the signal. To
+# the left its error grows as one over the factor, because the steps stay as wide as they
+# were while the numbers shrink: at a hundredth it is worse than at ten times. The V has
+# one tip.
 #
 # ## A real network that does not slide
 #
@@ -325,7 +325,7 @@ def read_by(model, texts):
 fed = {name: read_by(model, texts[:16]) for name, texts in sources.items()}
 print("tokens:", {n: len(f["encoder.layer.0.output.dense"]) for n, f in fed.items()})
 
-# %% mystnb={"figure": {"caption": "The range of what is fed to the two matrices of the feed-forward part, layer by layer, while MiniLM reads four kinds of text.", "name": "fig-ranges"}, "image": {"alt": "Two panels. For each of six layers four vertical bars side by side, one for each kind of text. Within a layer the four bars end at nearly the same heights; between layers they differ. Only for the second matrix in layers 4 and 5 do everyday sentences and Chinese reach about half as far as prose and code."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The range of what is fed to the two matrices of the feed-forward part, layer by layer, while MiniLM reads four kinds of text.", "name": "fig-ranges"}, "image": {"alt": "Two panels. For each of six layers four vertical bars side by side, one for each kind of text. Within a layer the four bars end at nearly the same height above, less so below; between layers they differ. Only for the second matrix in layers 4 and 5 do everyday sentences and Chinese reach half to three quarters as far as prose and code."}} tags=["hide-input"]
 figure, axes = figures.panels(2, height=2.9)
 kinds = {"intermediate": "first matrix", "output": "second matrix"}
 spans = {kind: np.empty((6, 4, 2)) for kind in kinds}
@@ -347,15 +347,19 @@ for kind, title in kinds.items():
     print(f"{title}, highest ÷ lowest top:", *(approx(d, 1, 3) for d in drift))
     figures.digest(title, spans[kind])
     assert drift[:4].max() < 1.2
+widths = np.ptp(spans["intermediate"], axis=-1)  # (6, 4)
+widest = (widths.max(1) / widths.min(1)).max()
+print("first matrix, widest ÷ narrowest range of a layer:", approx(widest, 1, 1.25))
 
 # %% [markdown]
-# Almost nothing slides. At the entrance of every feed-forward part, code, prose and
-# Chinese have the same range within a few per cent. Why? A LayerNorm stands there ([three
+# Almost nothing slides. At the entrance of every feed-forward part code, prose and Chinese
+# have the same highest value within a few per cent, and ranges that differ by a fifth or
+# so at most. Why? A LayerNorm stands there ([three
 # axes](../01_norms/02_three_axes)), which divides by the standard deviation: make its
 # input ten times as large, and its output is what it was. The V of the figure before is
 # that of a network without norms. The second matrix has no norm before it, and in the last
-# two layers everyday sentences and Chinese reach only half as far as prose. Calibrated on
-# prose, that costs them one of their eight bits, and clips nothing of theirs.
+# two layers everyday sentences and Chinese reach only half to three quarters as far as
+# prose. Calibrated on prose, that costs them up to one of their eight bits there.
 
 # %%
 norm = model.encoder.layer[0].attention.output.LayerNorm
@@ -404,21 +408,18 @@ means = [found.mean() for found in cosines.values()]
 assert max(means) - min(means) < 0.01
 
 # %% [markdown]
-# One paragraph of English is enough, and measuring at every call gains nothing. (What
-# they all lose is due to the outlier feature of the page before.) It is a fact about this
+# One paragraph of English is enough, and measuring at every call gains nothing. (Most of
+# what they all lose comes from the outlier of the page before, as we shall see.) It is a fact about this
 # network, though, not about static quantisation: MiniLM is normalised, and its greatest
 # activation is there in every text.
 #
 # "All parameters and activations of the whole model", the notes say. Ours has converted
-# the linear layers; a later section asks why not the rest.
+# the linear layers, for reasons that a later section gives. PyTorch's static tool keeps a
+# table of what it converts. The norm is in it, the softmax is not:
 
 # %%
-integers = sum(
-    m.weight.numel()
-    for m in nets["static, 16 texts"].modules()
-    if isinstance(m, StaticLinear)
-)
-everything = sum(p.numel() for p in model.parameters())
+table = torch.ao.quantization.get_default_static_quant_module_mappings()
+converts = [kind in table for kind in (nn.Linear, nn.LayerNorm, nn.Softmax)]
 inside = errors["static"][1] / errors["dynamic"][1]
 louder = errors["static"][10] / errors["dynamic"][10]
 softer = errors["static"][0.1] / errors["dynamic"][0.1]
@@ -429,7 +430,7 @@ settle(
     between(inside, 0.8, 1.25),
     above(louder, 10),
     above(softer, 5),
-    below(integers / everything, 0.5),
+    same(converts, [True, True, False]),
     note="inside, louder, softer: static error ÷ dynamic error at factor 1, 10 and 0.1",
 )
 
@@ -480,6 +481,16 @@ for layer in (dynamic, PerToken(linear)):
     print("beside a loud row", approx(loud_row[kind], 0, 1))
 assert loud_row["DynamicLinear"] > 10 * settled_row["DynamicLinear"]
 assert loud_row["PerToken"] == settled_row["PerToken"]
+nets["per token"] = quantise_model(model, lambda _, m: PerToken(m, 8, True))
+found = (vectors(nets["per token"]) * exact).sum(1)
+share = ((1 - found.mean()) / (1 - cosines["dynamic"].mean())).item()
+print(
+    "MiniLM per token: of the dynamic network's loss", approx(share, 0, 0.4), "is left"
+)
+
+# %% [markdown]
+# In MiniLM the loud neighbour sits in every text: its first token. Most of what int8 costs
+# this network it costs because all tokens share a scale with that one.
 
 # %% [markdown]
 # ## Weight-only: the third
@@ -487,9 +498,10 @@ assert loud_row["PerToken"] == settled_row["PerToken"]
 # One can also leave the activations alone, which is
 # {term}`weight-only quantisation 仅权重量化 <weight-only quantisation>`: keep the weight in
 # int8, turn it back into floats when it is needed, and multiply floats. The rounding of
-# the activations is gone from the error, and so is the integer product. This is what language models on a laptop
-# do, with four bits, because there the time goes into *reading* weights, not into
-# multiplying. We count, for the three ways, what is stored and what is multiplied.
+# the activations is gone from the error, and so is the integer product. Language models at
+# home keep their weights so, with four bits, because there the time goes into *reading*
+# weights, not into multiplying. (What is multiplied is another matter: on a CPU llama.cpp
+# rounds the activations to 8 bits, block by block, at each call {cite}`llamacpp`.) We count, for the three ways, what is stored and what is multiplied.
 
 # %%
 from torch.utils.flop_counter import FlopCounterMode
@@ -533,7 +545,7 @@ assert lost["weight-only"] < lost["dynamic"]
 # A quarter of the bytes, both times; and **not one multiplication fewer**. What
 # quantisation changes is what a multiplication costs, bytes in place of floats, on
 # processors that have instructions for it. And it adds work: the range must be found, and
-# each of the $n K$ numbers divided, rounded and clipped, which for a short $N$ can cost
+# each of the $n K$ numbers divided, rounded and clipped, which for a small $N$ can cost
 # more than it saves. So "it reduces computation" is not a matter of counting. Page 3 looks
 # at clocks.
 #
@@ -579,9 +591,13 @@ quiet = (dynamic(x) - y).abs().mean() / scale_of_output
 spoilt = (dynamic(spiked) - linear(spiked)).abs().mean() / scale_of_output
 print("clean input:       ", approx(quiet, 0.005, 0.02), "of the clean output")
 print("one loud feature:  ", approx(spoilt, 0.2, 1), "of the clean output")
+print(
+    "of its own output: ", approx(relative(linear(spiked), dynamic(spiked)), 0.05, 0.3)
+)
 
 # %% [markdown]
-# It is no thought experiment. In language models from 6.7 billion parameters on, such
+# The output has grown too. Against its own size the error is still more than ten times
+# what it was. It is no thought experiment. In language models from 6.7 billion parameters on, such
 # features stand in every layer, and Dettmers and others {cite}`dettmers2022llmint8` show
 # that plain int8, harmless in smaller models, ruins these; they keep the few features in
 # 16 bits, and 99.9 % of the values in 8.
@@ -600,8 +616,8 @@ settle(
 # %% [markdown]
 # ## The fourth: training with the rounding in place
 #
-# With 8 bits rounding after training is good enough. With 3 or 2 it is not, and then one
-# can *train* the network in the presence of the rounding, so that it finds weights that
+# With 8 bits rounding after training is good enough. With very few it may not be, and then
+# one can *train* the network in the presence of the rounding, so that it finds weights that
 # bear it, which is
 # {term}`quantisation-aware training 量化感知训练 <quantisation-aware training (QAT)>`.
 # In the forward pass weights and activations are rounded and read back; the weights that
@@ -624,7 +640,7 @@ print("through fake_quantise:", [round(g, 2) for g in w.grad.tolist()])
 # except where the number was clipped.
 #
 # $$
-# \hat w = s \cdot \mathrm{round}(w / s), \qquad
+# \hat w = s \cdot \mathrm{clip}(\mathrm{round}(w / s), q_{\min}, q_{\max}), \qquad
 # \frac{\partial \hat w}{\partial w} := 1 \text{ inside the range}, \quad 0 \text{ outside.}
 # $$ (eq-ste)
 #
@@ -661,32 +677,33 @@ assert abs(share - 0.7) < 0.05
 # classes. It is trained in floats for 150 steps, and then for 100 more, in two ways: in
 # floats, to be rounded *after* training (PTQ, 训练后量化), or with the rounding in place.
 # Both have had the same number of steps. PTQ gets two chances: the range of each row of a
-# weight from minimum and maximum, as in QAT, or by least squares.
+# weight from minimum and maximum, as in QAT, or by least squares. All three measure the
+# range of their input at each call.
 
 
 # %%
 class Rounded(nn.Linear):
     """A Linear that rounds its weight, row by row, and its input, if bits are set."""
 
-    bits, clip = None, staticmethod(minmax)
+    bits, search = None, False
 
     def forward(self, x):
         if self.bits is None:
             return super().forward(x)
         with torch.no_grad():
             ends = minmax(self.weight, 0)
-            if self.clip is not minmax:
-                ends = least_squares(self.weight, self.bits, True, axis=0)
+            if self.search:
+                ends = least_squares(self.weight, self.bits, symmetric=True, axis=0)
             for_w = grid_of(*ends, bits=self.bits, symmetric=True)
             for_x = grid_of(*minmax(x), bits=self.bits)
         rounded = fake_quantise(x, for_x), fake_quantise(self.weight, for_w)
         return nn.functional.linear(*rounded, self.bias)
 
 
-def rounded_to(net, bits, clip=minmax):
+def rounded_to(net, bits, search=False):
     net = copy.deepcopy(net)
     for layer in net[::2]:
-        layer.bits, layer.clip = bits, clip
+        layer.bits, layer.search = bits, search
     return net
 
 
@@ -714,12 +731,12 @@ for seed in range(5):
     start = trained(net, 150)
     longer = trained(start, 100, 0.003)
     for place, bits in enumerate((2, 3, 4)):
-        after = [rounded_to(longer, bits, clip) for clip in (minmax, least_squares)]
+        after = [rounded_to(longer, bits, search) for search in (False, True)]
         aware = trained(rounded_to(start, bits), 100, 0.003)
         for name, net in zip(names, (longer, *after, aware), strict=True):
             scores[name][seed, place] = accuracy(net, pixels[test], digit[test])
 
-# %% mystnb={"figure": {"caption": "Share of right digits on 597 held-out images when weights and activations have few bits: rounded after training (PTQ), with two choices of range, or trained with the rounding (QAT). Small marks are five seeds, lines their means; dashed, the float network.", "name": "fig-qat"}, "image": {"alt": "Accuracy over 2, 3 and 4 bits. The dashed float line is near 0.98. With two bits PTQ by min\u2013max is near 0.78 with a wide spread, PTQ by least squares near 0.87, QAT near 0.92. With three bits all three lie near 0.96, and with four close to the float line."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Share of right digits on 597 held-out images when weights and activations have few bits: rounded after training (PTQ), with two choices of range, or trained with the rounding (QAT). Small marks are five seeds, lines their means; dashed, the float network.", "name": "fig-qat"}, "image": {"alt": "Accuracy over 2, 3 and 4 bits. The dashed float line is near 0.98. With two bits PTQ by min\u2013max is near 0.78, PTQ by least squares near 0.87 with the widest spread, QAT near 0.92. With three bits all three lie near 0.96, and with four close to the float line."}} tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(5.8, 3.2))
 looks = dict(zip(names[1:], ["vermilion s", "orange ^", "blue o"], strict=True))
 for i, (name, look) in enumerate(looks.items()):
@@ -738,20 +755,20 @@ for name, found in scores.items():
     )
 naive, best, aware = (scores[name].mean(0) for name in names[1:])
 assert aware[0] > best[0] + 0.01 and abs(aware - best)[1:].max() < 0.03
-assert best[0] - naive[0] > (aware[0] - naive[0]) / 3
+assert best[0] - naive[0] > (aware[0] - naive[0]) / 2
 
 # %% [markdown]
 # With two bits training through the rounding is best by far, if it is compared with the
-# obvious way of rounding. But more than a third of that lead is gone once the range is
-# chosen by least squares, which costs a few milliseconds and no training; and with three
-# or four bits hardly anything is left of it. So the order of the day is: first the range,
+# obvious way of rounding. But most of that lead is gone once the range is chosen by least
+# squares, which needs no training; and with three or four bits hardly anything is left of it. So the order of the day is: first the range,
 # then, if the bits are very few, training. Whoever reports a gain of QAT should say which
 # rounding it is a gain over.
 #
 # ## What stays in floats, and why
 #
-# In all schemes of this page only the products are done in integers. Three things are
-# left alone as a rule, and the rule has three different reasons.
+# In all schemes as we have built them only the products are done in integers. Tools differ:
+# PyTorch's static conversion replaces LayerNorm too. Three things are usually left alone,
+# for three different reasons.
 #
 # **LayerNorm** is cheap, so there is nothing to gain: of MiniLM's parameters it holds
 # less than a thousandth. And it can make the error of a rounded input *worse*. We catch
@@ -759,6 +776,7 @@ assert best[0] - naive[0] > (aware[0] - naive[0]) / 3
 # round it to int8, once with one scale for all and once with one for each token:
 
 # %%
+everything = sum(p.numel() for p in model.parameters())
 norms = {f"layer {i}": b.output.LayerNorm for i, b in enumerate(model.encoder.layer)}
 parameters = 2 * sum(p.numel() for norm in norms.values() for p in norm.parameters())
 print(f"share of parameters: {parameters / everything:.5f}")
@@ -846,40 +864,48 @@ assert 1 - cosine.min() < (1 - cosines["dynamic"].min()) / 5
 #
 # ## On a GPU
 #
-# "It cannot run on a GPU" is a sentence about one tool at one time. PyTorch's old int8
+# "It cannot run on a GPU" is a sentence about one tool at one time. PyTorch's old dynamic
 # layers call the operator `quantized::linear_dynamic`. An operator has a *kernel* (内核),
-# a piece of code, for each kind of device; we ask the table of kernels, which needs no
-# GPU. Its successor is torchao {cite}`torchaoinference`, whose schemes are called configs:
+# a piece of code, for each kind of device, and there is a table of them. The PyTorch of
+# this course was built without GPUs, so that *no* operator has a kernel for one here, not
+# even a product of matrices. But there is a device in every build that belongs to no
+# hardware: *meta* knows the shapes of tensors and nothing of their numbers. Whatever is
+# made of PyTorch's ordinary operations passes through it; what is made for one device
+# alone does not. We ask the table for the operator of the old layer, and for the product
+# of bytes on which its successor torchao {cite}`torchaoinference` is built:
 
 # %%
 has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
 on = {
-    device: has_kernel("quantized::linear_dynamic", device)
-    for device in ["CPU", "CUDA"]
+    operator: [device for device in ("CPU", "Meta") if has_kernel(operator, device)]
+    for operator in ("quantized::linear_dynamic", "aten::_int_mm")
 }
-engines = torch.backends.quantized.supported_engines
-print("quantized::linear_dynamic:", on)
-print("a CUDA engine among the old ones:", any("cud" in e for e in engines))
+for operator, devices in on.items():
+    print(f"{operator:26}", *devices)
+
+# %% [markdown]
+# In PyTorch's source, too, the old operator is registered for the CPU and for nothing else
+# {cite}`pytorchqlinear`. torchao calls its schemes configs:
 
 # %%
 import torchao.quantization as ao
 
-configs = sorted(name for name in vars(ao) if name.endswith("WeightConfig"))
+endings = "WeightConfig", "WeightOnlyConfig"
+configs = sorted(name for name in vars(ao) if name.endswith(endings))
 print(*configs, sep="\n")
 new = nn.Sequential(copy.deepcopy(linear))
 ao.quantize_(new, ao.Int8DynamicActivationInt8WeightConfig())
 by_torchao = relative(y, new(x))
-print("relative error:", approx(by_torchao, 0.005, 0.3))
+print("\nint8 of both, relative error:", approx(by_torchao, 0.005, 0.3))
 assert by_torchao < 0.02 or not int8_unit_is_exact()
 
 # %% [markdown]
-# About one per cent, as ours, if your processor adds bytes exactly. If it saturates (the
-# page before), the error is about ten times as large: torchao trusts `torch._int_mm`, and does
-# not ask it first.
+# About one per cent, as ours. Where the byte unit saturates (the page before), it is more
+# than ten times as much: by default torchao trusts `torch._int_mm`. Its option
+# `reduce_range=True` uses 7 bits, as the old layer does, and then the error is two per
+# cent everywhere.
 #
-# Is this layer tied to the processor? PyTorch has a device called *meta*, which knows the
-# shapes of tensors and nothing of their numbers. Whatever is made of PyTorch's ordinary
-# operations passes through it; what is made for one device alone does not.
+# Is this layer tied to the processor? Then it would not go through *meta*.
 
 # %%
 ghost = x.to("meta")
@@ -893,13 +919,13 @@ print("torchao on meta:", tuple(moved(ghost).shape), moved(ghost).device)
 # GPUs {cite}`torchaoworkflows`, and the float8 scheme with rounded activations asks for a
 # GPU, one of compute capability 8.9 or more if it is NVIDIA's {cite}`torchaoinference`.
 # LLM.int8() was written for GPUs, and its library long ran on nothing else
-# {cite}`bitsandbytes043`. Today it is rather the old CPU path that lacks company.
+# {cite}`bitsandbytes043`.
 
 # %%
 settle(
     "quantization-no-gpu",
-    same(on, {"CPU": True, "CUDA": False}),
-    same([engine for engine in engines if "cud" in engine], []),
+    same(on["quantized::linear_dynamic"], ["CPU"]),
+    same(on["aten::_int_mm"], ["CPU", "Meta"]),
     raises(NotImplementedError, lambda: theirs(ghost)),
     same(moved(ghost).shape, theirs(x).shape),
     note="ghost: an input on the device meta, which torchao’s layer reads",
@@ -1004,6 +1030,6 @@ check.step_gradient(step_gradient)
 # is a matter of outliers. With two bits it pays to train through the rounding, with a
 # gradient that is a useful lie. Norms and softmax stay in floats with reason, embeddings by habit.
 #
-# Two definitions lacked what defines them, one promise depends, and "no GPU" is out of
-# date. What all of this does to a whole BERT, in bytes, seconds and accuracy: [BERT in
+# One definition lacked calibration, one said "only the weights" where both are rounded,
+# one promise depends, and "no GPU" is out of date. What all of this does to a whole BERT, in bytes, seconds and accuracy: [BERT in
 # int8](03_bert_in_int8).

@@ -27,7 +27,6 @@
 
 # %% tags=["hide-input"]
 import importlib.util
-import io
 import math
 import random
 from collections import Counter
@@ -56,6 +55,7 @@ from utils.lab import (
 )
 from utils.lab.figures import COLOURS, plt
 from utils.tokenizers import unigram, wordpiece
+from utils.tokenizers.sentencepiece import train_by_library
 from utils.tokenizers.unigram import Unigram
 from utils.tokenizers.wordpiece import WordPiece
 
@@ -560,18 +560,9 @@ assert by_unigram < by_count - 0.05
 
 # %%
 def sentencepiece_model(texts, kind, size, **options):
-    """A model trained by SentencePiece, in memory."""
-    written = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts),
-        model_writer=written,
-        model_type=kind,
-        vocab_size=size,
-        num_threads=1,
-        minloglevel=2,
-        **options,
-    )
-    return sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
+    """A model trained by SentencePiece, in memory; the next page opens its file."""
+    data = train_by_library(texts, model_type=kind, vocab_size=size, **options)
+    return sentencepiece.SentencePieceProcessor(model_proto=data)
 
 
 def pieces_of(model):

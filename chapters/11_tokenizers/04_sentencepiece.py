@@ -26,7 +26,6 @@
 # You need [BPE](02_bpe) and [Unigram](03_wordpiece_and_unigram): the two ways to cut are taken from there.
 
 # %% tags=["hide-input"]
-import io
 import json
 import logging
 import re
@@ -37,6 +36,7 @@ import tempfile
 import unicodedata
 import warnings
 from collections import Counter
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -174,19 +174,9 @@ assert ours.varint(bytes.fromhex("ac 02"), 0) == (300, 2)
 # an iterator of lines and writes into whatever has a `write`. Five of them will serve on this page: one with
 # every default, one by BPE, one with byte fallback, one with settings like LLaMA's, and one with symbols of our own.
 
-
 # %%
-def train(lines, **options):
-    """The bytes of a model that the library has trained on some lines."""
-    written = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines),
-        model_writer=written,
-        num_threads=1,
-        **{"minloglevel": 2, "vocab_size": 3000} | options,
-    )
-    return written.getvalue()
-
+show(ours.train_by_library)
+train = partial(ours.train_by_library, vocab_size=3000)
 
 # %%
 english, code, chinese = (

@@ -1,6 +1,5 @@
 """Checks of chapter 11, SentencePiece, imported as `check`."""
 
-import io
 from functools import cache
 
 from utils.lab.check import exercise, expect
@@ -9,22 +8,16 @@ from utils.lab.check import exercise, expect
 @cache
 def _model() -> bytes:
     """A small BPE model with bytes, of the course's sentences, made by the library."""
-    import sentencepiece
-
     from utils.lab.datasets import sentences
+    from utils.tokenizers.sentencepiece import train_by_library
 
-    written = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([text for s in sentences() for text in (s.en, s.zh)]),
-        model_writer=written,
+    return train_by_library(
+        [text for s in sentences() for text in (s.en, s.zh)],
         model_type="bpe",
         vocab_size=1000,
         hard_vocab_limit=False,
         byte_fallback=True,
-        num_threads=1,
-        minloglevel=2,
     )
-    return written.getvalue()
 
 
 def _loaded(data: object, what: str):

@@ -11,6 +11,7 @@ bpe_model.cc and sentencepiece_processor.cc of sentencepiece 0.2.3; darts.h for 
 compiled table. Encoding of protocol buffers: protobuf.dev.
 """
 
+import io
 import re
 import struct
 from collections.abc import Collection, Iterable, Iterator
@@ -520,3 +521,19 @@ class SentencePiece:
         if not 0 <= number < len(self.vocabulary):
             raise KeyError(f"no piece has id {number}")
         return self.vocabulary[number]
+
+
+def train_by_library(lines: Iterable[str], **options) -> bytes:
+    """The bytes of a `.model` that the library trains on lines, silent, on one thread.
+
+    `options` are the library's own: vocab_size, model_type, character_coverage, …
+    """
+    from sentencepiece import SentencePieceTrainer
+
+    written = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_writer=written,
+        **{"num_threads": 1, "minloglevel": 2} | options,
+    )
+    return written.getvalue()
