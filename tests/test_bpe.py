@@ -197,16 +197,16 @@ def test_memory_of_pieces_stays_bounded(monkeypatch):
 
 
 def test_special_tokens_must_be_allowed():
-    model = bpe.BPE(BYTES_ONLY, special={"<|end|>": 256, "<|end|>!": 257})
+    model = bpe.BPE(BYTES_ONLY, special={"<|end|>": 300, "<|end|>!": 258})
     text = "a<|end|>!b"
     for wrong in (model, model.to_tiktoken()):
         with pytest.raises(ValueError, match="(?i)special token"):
             wrong.encode(text)
     allowed = {"<|end|>", "<|end|>!"}
     ids = model.encode(text, allowed_special=allowed)
-    assert ids == [model.ranks[b"a"], 257, model.ranks[b"b"]]
+    assert ids == [model.ranks[b"a"], 258, model.ranks[b"b"]]
     assert model.decode(ids) == text
-    assert 256 not in model.encode_ordinary(text)
+    assert 300 not in model.encode_ordinary(text)
     plain = text.replace("!", "")
     assert model.encode(plain, allowed) == model.to_tiktoken().encode(
         plain, allowed_special=allowed

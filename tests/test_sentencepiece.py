@@ -2,6 +2,8 @@
 
 import random
 import re
+from collections import Counter, defaultdict
+from heapq import heappop, heappush
 from itertools import pairwise
 
 import pytest
@@ -11,8 +13,9 @@ from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2 as pb
 
 from utils.lab import datasets, strings
+from utils.tokenizers import bpe
 from utils.tokenizers import sentencepiece as ours
-from utils.tokenizers.sentencepiece import SentencePiece
+from utils.tokenizers.sentencepiece import SPACE, SentencePiece
 
 SYMBOLS = ["<sep>", "for", "学习", "\u0301", "x "]  # a mark, and a blank inside
 MODELS = {
@@ -79,6 +82,44 @@ def pair(request):
 @pytest.fixture(scope="module")
 def small() -> bytes:
     return trained(vocab_size=900, character_coverage=0.98, model_type="bpe")
+
+
+def test_its_bpe_is_the_textbooks_with_a_rule_for_ties():
+    """Of equally frequent pairs the shortest piece, then the first; 16 characters."""
+    english = re.findall("[a-z]+", datasets.english().lower())
+    words, counts, where = Counter(english), Counter(), defaultdict(set)
+    texts = {word: [SPACE, *word] for word in words}
+
+    def count(word, sign):
+        for pair in pairwise(texts[word]):
+            counts[pair] += sign * words[word]
+            where[pair].add(word)
+            yield pair
+
+    def entry(pair):
+        piece = "".join(pair)
+        return -counts[pair], len(piece), piece, pair
+
+    pairs = {pair for word in words for pair in count(word, 1)}
+    heap, made = sorted(map(entry, pairs)), []
+    lines = (" ".join(english[i : i + 12]) for i in range(0, len(english), 12))
+    options = {"character_coverage": 1.0, "normalization_rule_name": "identity"}
+    data = ours.train_by_library(lines, model_type="bpe", vocab_size=4030, **options)
+    theirs = [piece.text for piece in SentencePiece.read(data).vocabulary[3:4003]]
+    while len(made) < len(theirs):
+        _, size, piece, pair = popped = heappop(heap)
+        if popped != entry(pair):  # out of date: back with what it is now
+            heappush(heap, entry(pair))
+        elif size <= 16:
+            made.append(piece)
+            touched = set()
+            for word in where.pop(pair):
+                touched.update(count(word, -1))
+                texts[word] = bpe.merge(texts[word], pair, piece)
+                touched.update(count(word, 1))
+            for other in touched:
+                heappush(heap, entry(other))
+    assert made == theirs
 
 
 # The file.

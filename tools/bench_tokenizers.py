@@ -120,6 +120,7 @@ def encoding(name: str, text: str) -> tuple[dict, dict]:
         "tiktoken": lambda: rust.encode_ordinary(text),
         "tiktoken, 2 threads": lambda: rust.encode_ordinary_batch(parts, num_threads=2),
         "tokenizers": lambda: hugging.encode(text),
+        "tokenizers, by line": lambda: hugging.encode_batch(lines),
     }
     for kind, model in pieces.items():
         label = {"bpe": "SentencePiece BPE", "unigram": "SentencePiece Unigram"}[kind]
@@ -127,7 +128,8 @@ def encoding(name: str, text: str) -> tuple[dict, dict]:
         calls[f"{label}, 2 threads"] = lambda m=model: m.encode(lines, num_threads=2)
     seconds = runs(calls)
     parallel(True)
-    seconds |= runs({"tokenizers, 2 threads": lambda: hugging.encode_batch(lines)})
+    by_line = "tokenizers, by line, 2 threads"
+    seconds |= runs({by_line: lambda: hugging.encode_batch(lines)})
     tokens = {"BPE": len(ours.encode_ordinary(text))}
     tokens |= {kind: len(sum(m.encode(lines), [])) for kind, m in pieces.items()}
     for tool, taken in seconds.items():

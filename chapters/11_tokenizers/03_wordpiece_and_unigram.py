@@ -358,7 +358,7 @@ for line in ("南京市长江大桥", "长春市长春节致辞"):
         print(f"   {math.exp(score - whole):.4f}", " | ".join(pieces))
     assert abs(sum(math.exp(s - whole) for _, s in all_ways) - 1) < 1e-9
 
-# %% mystnb={"figure": {"caption": "The lattice of \u5357\u4eac\u5e02\u957f\u6c5f\u5927\u6865 under the counts of jieba\u2019s dictionary. Each arc is a word; the number is its posterior probability, where that is 0.001 or more. The thick path is the best.", "name": "fig-unigram-lattice"}, "image": {"alt": "Eight positions on a line with the seven characters between them, and an arc for each dictionary word from its beginning to its end. The arcs for \u5357\u4eac\u5e02 and \u957f\u6c5f\u5927\u6865 are thick, with posteriors near one; \u5e02\u957f and the others are thin."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The lattice of \u5357\u4eac\u5e02\u957f\u6c5f\u5927\u6865 under the counts of jieba\u2019s dictionary. Each arc is a word; the number is the posterior probability of a word of several characters, where that rounds to 0.001 or more. The thick path is the best.", "name": "fig-unigram-lattice"}, "image": {"alt": "Eight positions on a line with the seven characters between them, and an arc for each dictionary word from its beginning to its end. The arcs for \u5357\u4eac\u5e02 and \u957f\u6c5f\u5927\u6865 are thick, with posteriors near one; \u5e02\u957f and the others are thin."}} tags=["hide-input"]
 line = "南京市长江大桥"
 model = by_dictionary(line)
 posterior, best = model.posterior(line), model.segment(line)
@@ -480,7 +480,7 @@ for gone in [("hug",), ("pu",), ("un",), ("pu", "un")]:
     print(f"without {' and '.join(gone):9} + {without(*gone):.1f}")
 
 # %% [markdown]
-# The first three agree with the course (169.8; 23.5; nothing). The fourth is why pieces
+# The first three lines agree with the course (169.8; 23.5; nothing). The last is why pieces
 # must not go by their own losses all at once: *pu* can be spared because *un* is there,
 # and *un* because *pu* is. SentencePiece drops a quarter of the pieces a round, and lets
 # EM repair the rest. Here is the whole of it, and then, on the English of above, a
@@ -509,7 +509,7 @@ print("of the finished 1000, likely and long:", *long_ones[:9])
 rises = [np.diff(curve).min() for curve in curves]  # the least of each round
 assert min(rises) > -1e-9 and len(english.scores) == 1000
 
-# %% mystnb={"figure": {"caption": "Left: EM on five words; the likelihood rests on a plateau until two explanations part. Right: English, four EM steps a round, half of the pieces pruned between rounds. Within a round the likelihood never falls; each pruning costs.", "name": "fig-unigram-em"}, "image": {"alt": "Two line charts of log likelihood against steps. Left: a fast rise, a long flat part, a second rise soon after step 50, then flat. Right: four rounds with fewer and fewer pieces; the line rises within each round, mostly at its first step, and drops between rounds, most at the last two."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Left: EM on five words; the likelihood rests on a plateau until two explanations part. Right: English, four EM steps a round, half of the pieces pruned between rounds. Within a round the likelihood never falls; each pruning costs.", "name": "fig-unigram-em"}, "image": {"alt": "Two line charts of log likelihood against steps. Left: a fast rise, a long flat part, a second rise soon after step 50, then flat. Right: four rounds with fewer and fewer pieces; the line rises at the first step of three of them, is flat in the second, and drops between rounds, most at the last two."}} tags=["hide-input"]
 figure, (left, right) = figures.panels(2, height=2.8)
 left.plot(toy_curve, color=COLOURS["blue"])
 left.set(xlabel="EM step", ylabel="log likelihood", title="hug, pug, pun, bun, hugs")
@@ -590,7 +590,7 @@ for name, texts in [("lines of the corpus", lines[::2]), ("odd strings", odd)]:
 # predict them from their neighbours, as BERT is trained. If so, there is a [MASK] in the
 # vocabulary. And if so, neighbours matter: shuffle all words of the corpus, and nothing
 # is left to predict them from. We train SentencePiece's other method, BPE, on letters
-# only, once in order and once shuffled, and compare it with ten lines of counting.
+# only, once in order and once shuffled, and compare it with a few lines of counting.
 
 # %%
 letters = "abcdefghijklmnopqrstuvwxyz"
@@ -627,10 +627,20 @@ for _ in range(50):
 # %%
 in_order = list(pieces_of(by_bpe).items())
 print("SentencePiece:", *(piece for piece, _ in in_order[:12]))
-print("ten lines:    ", *merges[:12])
+print("our lines:    ", *merges[:12])
 print("scores:", *(round(score) for _, score in in_order[:6]), "…")
 mass = sum(math.exp(score) for score in pieces_of(trained).values())
 print("Unigram scores, as probabilities, add up to", approx(mass, 0.9, 1.0))
+by_em, by_em_shuffled = (
+    sentencepiece_model(in_lines(texts), "unigram", 500) for texts in (plain, shuffled)
+)
+kept = np.mean(
+    [
+        by_em.encode(w, out_type=str) == by_em_shuffled.encode(w, out_type=str)
+        for w in {*plain}
+    ]
+)
+print("Unigram, shuffled: words cut as before", approx(kept, 0, 0.9))
 
 # %%
 settle(
@@ -647,8 +657,9 @@ settle(
 # %% [markdown]
 # Shuffling leaves BPE's vocabulary as it was, piece for piece: it never looked at a
 # neighbour. For Unigram our own `train` is given a table of words and counts and has no
-# neighbours to look at. (SentencePiece's looks once, when it collects its seeds: see
-# below.) The scores of BPE are no probabilities but minus the order of the merges. Those of
+# neighbours to look at. (SentencePiece's does look at them once, when it collects its seeds:
+# shuffled, it cuts a third of the words otherwise. That is a side effect, see below, and no
+# prediction.) The scores of BPE are no probabilities but minus the order of the merges. Those of
 # Unigram add up to a little less than one. The missing share went with a change to the
 # M step {cite}`sentencepiecetrainer`: $\psi(c)$, the *digamma function*, in place of
 # $\log c$, which makes rare pieces rarer; and with the last cut to size.
@@ -656,9 +667,9 @@ settle(
 # ## Meaning?
 #
 # The notes also say that SentencePiece learns the *semantics and structure* of a text.
-# Semantics can be taken out of a text. Rename the letters, once and for all, each to
-# another. No word means anything now, and every count is as it was. Structure can be
-# taken out, too: give each *word* a random string of its length for a name. Words that
+# What a word means shows in its neighbours. The shuffle above took them all away, and BPE's
+# vocabulary stayed. Nor does the spelling carry it: rename the letters, once and for all,
+# each to another, and every count is as it was. Structure can be taken out, too: give each *word* a random string of its length for a name. Words that
 # shared a stem share nothing now. We train on each, and ask how many words are cut in the
 # same places as before.
 
@@ -700,6 +711,7 @@ for kind in ("unigram", "bpe"):
 # %%
 settle(
     "tokenizers-sp-learns-semantics",
+    same(pieces_of(by_bpe), pieces_of(by_bpe_shuffled)),
     above(stays["unigram", "letters"], 0.99),
     above(stays["bpe", "letters"], 0.99),
     below(stays["unigram", "words"], 0.5),
@@ -709,7 +721,7 @@ settle(
 
 # %% [markdown]
 # Unsupervised (无监督): yes. Structure: yes, in the sense of which strings repeat.
-# Meaning: no, for with all meaning gone it cuts as before.
+# Meaning: no, for it has only words and counts.
 #
 # ## Many ways to cut, on purpose
 #

@@ -47,8 +47,11 @@ def ready(answer):
 @exercise
 def from_the_right(answer):
     """runs of one to seven digits, in text."""
-    from utils.tokenizers.patterns import split
+    from utils.tokenizers.patterns import split, splitter
 
+    groups = splitter(answer).groups
+    hint = "Parentheses that capture change what findall returns: write (?:…)."
+    expect(groups == 0, f"the pattern captures {groups} groups", "none", hint)
     cases = {
         "1234567": ["1", "234", "567"],
         "12": ["12"],

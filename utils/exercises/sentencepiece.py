@@ -107,6 +107,11 @@ def stream(answer):
         whole = sum(not model.piece(i).kind == "byte" for i in ids) // 2
         hint = "Show what is complete at once, not at the end."
         expect(sum(map(bool, shown)) >= whole, said, "a step a piece", hint)
+    for ids in (model.encode("ok \u2603")[:-1], model.encode("a \ufffd")):
+        joined, want = "".join(answer(model, ids)), model.decode(ids)
+        hint = "At the end nothing more can come: show what is left, � and all."
+        said = f"ids that end within a character give {joined!r}"
+        expect(joined == want, said, repr(want), hint)
 
 
 @exercise

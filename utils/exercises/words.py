@@ -108,9 +108,7 @@ def house_style(answer):
     before = words.score(words.outcomes(cuts[200:], gold[200:])).f1
     after = words.score(words.outcomes(found, gold[200:])).f1
     said = f"F1 goes from {before:.3f} to {after:.3f}"
-    hint = (
-        "For each of jieba's words, count how the people cut it where it stands whole."
-    )
+    hint = "For each word of jieba's: how do the gold sentences cut it, and how often?"
     if after < before:
         hint = "It got worse. Change a word only where most of its places agree."
     expect(after >= before + 0.03, said, "0.03 more at least", hint)

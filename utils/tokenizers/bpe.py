@@ -398,6 +398,7 @@ class BPE:
         tokens = sorted(self.ranks, key=self.ranks.get)
         pairs = [self.pair(token) for token in tokens if len(token) > 1]
         vocab = {glyphs(token): rank for token, rank in self.ranks.items()}
+        vocab |= self.special
         made = [(glyphs(left), glyphs(right)) for left, right in pairs]
         tokenizer = Tokenizer(models.BPE(vocab, made))
         cut = pre_tokenizers.Split(Regex(self.pattern), "isolated")
