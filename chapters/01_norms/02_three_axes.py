@@ -18,8 +18,8 @@
 # That sounds too simple to get wrong. It often is, in notes and in code that runs
 # without an error. At the end of this page you can
 #
-# - say for any normalisation layer which cells it pools, and make the layer itself prove
-#   it;
+# - say for any normalisation layer which cells it pools, and make the layer itself
+#   prove it;
 # - write batch, layer, instance, group and RMS normalisation from one line;
 # - derive the gradient of layer normalisation and say what it throws away;
 # - recognise the swapped layout that hides behind three popular wrong pictures;
@@ -79,14 +79,14 @@ print("shape (B, L, D):", tuple(x.shape))
 print("feature 0, text by text:", x[:, :, 0].tolist())
 
 # %% [markdown]
-# - **Batch normalisation** ({term}`BN <batch normalisation (BN)>`) asks how unusual the 2
-#   is for *feature 0*: among 2, 4, 4, 4, 5, 5, 7, 9, all tokens of all texts. Their mean
-#   is 5, their variance 4. The 2 becomes $(2-5)/2 = -\tfrac32$.
+# - **Batch normalisation** ({term}`BN <batch normalisation (BN)>`) asks how unusual the
+#   2 is for *feature 0*: among 2, 4, 4, 4, 5, 5, 7, 9, all tokens of all texts. Their
+#   mean is 5, their variance 4. The 2 becomes $(2-5)/2 = -\tfrac32$.
 # - **Instance normalisation** ({term}`IN <instance normalisation (IN)>`) asks the same
-#   within one text: among 2, 4, 4, 4. Mean $\tfrac72$, variance $\tfrac34$. The 2 becomes
-#   $-\sqrt3$.
-# - **Layer normalisation** ({term}`LN <layer normalisation (LN)>`) asks how unusual it is
-#   *within its token*: among 2 and 8. Mean 5, variance 9. The 2 becomes $-1$.
+#   within one text: among 2, 4, 4, 4. Mean $\tfrac72$, variance $\tfrac34$. The 2
+#   becomes $-\sqrt3$.
+# - **Layer normalisation** ({term}`LN <layer normalisation (LN)>`) asks how unusual it
+#   is *within its token*: among 2 and 8. Mean 5, variance 9. The 2 becomes $-1$.
 # - **RMSNorm** ({term}`均方根归一化 <RMSNorm>`) looks at the same two numbers and does not
 #   subtract the mean: $2/\sqrt{(4+64)/2} = 2/\sqrt{34}$.
 #
@@ -222,8 +222,8 @@ plt.show()
 #
 # The notes draw other pictures. For the same block [batch, length, features] they say
 #
-# - BN takes the first character of text 1 and the first character of text 2: *a position,
-#   over the texts*;
+# - BN takes the first character of text 1 and the first character of text 2: *a
+#   position, over the texts*;
 # - LN takes each text: *positions and features of one text*;
 # - IN takes each character's {term}`embedding 嵌入 <embedding>`: *one token*.
 #

@@ -19,9 +19,12 @@
 # finds which of the usual reasons carry weight. One of them turns out to be stronger
 # than its fame, and one weaker. At the end you can
 #
-# - say what padding and batch size do to a token under BN and under LN, and by how much;
-# - tell the three different illnesses of BN on text apart, and which of them a mask cures;
-# - describe the set on which LN's outputs lie, and say why "Gaussian" is the wrong word.
+# - say what padding and batch size do to a token under BN and under LN, and by how
+#   much;
+# - tell the three different illnesses of BN on text apart, and which of them a mask
+#   cures;
+# - describe the set on which LN's outputs lie, and say why "Gaussian" is the wrong
+#   word.
 #
 # You need [three axes](02_three_axes): BN pools a feature over all tokens of the batch,
 # LN pools a token over its features.
@@ -602,11 +605,11 @@ settle(
 #
 # ## Where people go wrong
 #
-# - **Forgetting `model.eval()`.** With LN nothing happens. With BN a prediction depends on the
-#   other requests of the same batch, and each forward pass moves the running statistics, so
-#   that merely *looking* at a model changes it.
-# - **Leaving pads in the statistics.** PyTorch's BN has no argument for a mask; Keras' and Flax' have
-#   one, which has to be given.
+# - **Forgetting `model.eval()`.** With LN nothing happens. With BN a prediction depends
+#   on the other requests of the same batch, and each forward pass moves the running
+#   statistics, so that merely *looking* at a model changes it.
+# - **Leaving pads in the statistics.** PyTorch's BN has no argument for a mask; Keras'
+#   and Flax' have one, which has to be given.
 
 # %%
 layer = norms.BatchNorm(384)  # in training mode, as every new module is

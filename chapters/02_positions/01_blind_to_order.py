@@ -90,8 +90,8 @@ for line in ("我爱她", "她爱我"):
 # ## In general
 #
 # Write the tokens as rows of $X$, of shape (L, D). Each makes a *query* (查询), a *key*
-# (键) and a *value* (值): rows of $XW_Q$, $XW_K$ and $XW_V$, with three trained matrices of
-# shape (D, d). Entry $(i, j)$ of the product of queries and keys says how well query
+# (键) and a *value* (值): rows of $XW_Q$, $XW_K$ and $XW_V$, with three trained matrices
+# of shape (D, d). Entry $(i, j)$ of the product of queries and keys says how well query
 # $i$ fits key $j$. One *head* (注意力头) of attention is
 #
 # $$
@@ -117,10 +117,10 @@ for line in ("我爱她", "她爱我"):
 # The two permutations in the middle meet and are gone. Each token gets exactly what it
 # would have got in the original order; it merely stands elsewhere. That property is
 # called {term}`permutation equivariance 置换等变 <permutation equivariance>`. Heads side by
-# side, each with matrices of its own, keep it. So does the rest of a layer, which treats
-# each token alone: the norms, the *feed-forward part* (前馈层), a small network that is
-# applied to each token vector, and the *residual connections* (残差连接), which add to
-# each vector what it was before. So a whole *encoder* (编码器), a stack of such layers
+# side, each with matrices of its own, keep it. So does the rest of a layer, which
+# treats each token alone: the norms, the *feed-forward part* (前馈层), a small network
+# that is applied to each token vector, and the *residual connections* (残差连接), which add
+# to each vector what it was before. So a whole *encoder* (编码器), a stack of such layers
 # in which every token sees all, keeps it, however deep.
 #
 # Two sentences of the same five characters, 她说他爱我 (she says he loves me) and
@@ -546,9 +546,9 @@ settle(
 # q_i = 10 \cdot R_{-1}\, p_i = 10 \cdot p_{i-1}, \qquad k_j = p_j ,
 # $$ (eq-previous)
 #
-# with the $\sqrt d$ of {eq}`eq-attention` in the factor 10, and the content half of both
-# be zero. The score $10\, p_{i-1}^\top p_j$ is largest where $j = i - 1$: token $i$ asks
-# "who has the vector of the place before mine?"
+# with the $\sqrt d$ of {eq}`eq-attention` in the factor 10, and the content half of
+# both be zero. The score $10\, p_{i-1}^\top p_j$ is largest where $j = i - 1$: token
+# $i$ asks "who has the vector of the place before mine?"
 
 # %%
 L, d = 32, 32
@@ -600,10 +600,11 @@ plt.show()
 # look at a real head. MiniLM's first layer sees the sum of word, segment and position
 # vectors after a LayerNorm. For one token the norm subtracts a mean and divides by
 # *one* number, so it too can be applied to both parts separately, once that number is
-# known. A real head also has biases, which {eq}`eq-four-terms` has not. The norm's bias,
-# and those of the projections, we count as content; another split would move constants
-# between the terms. (The *segment* vector tells the first of two texts from the second;
-# here there is one text. `[CLS]` and `[SEP]` are tokens that begin and end it.)
+# known. A real head also has biases, which {eq}`eq-four-terms` has not. The norm's
+# bias, and those of the projections, we count as content; another split would move
+# constants between the terms. (The *segment* vector tells the first of two texts from
+# the second; here there is one text. `[CLS]` and `[SEP]` are tokens that begin and end
+# it.)
 
 # %%
 text = "I say she loves him because he once wrote her a long letter"
@@ -691,8 +692,8 @@ print(approx(astray, 0.2, 0.6))
 # %% [markdown]
 # One head of 72. And in the longer texts it fails: tokens before place 127 give a good
 # part of their attention to tokens beyond it. The model's last training cut texts after
-# 128 tokens {cite}`allminilm`; the next page finds [a seam at place 127](02_absolute) in
-# the table itself.
+# 128 tokens {cite}`allminilm`; the next page finds [a seam at place 127](02_absolute)
+# in the table itself.
 #
 # ## Where people go wrong
 #
@@ -771,9 +772,9 @@ check.look(look)
 
 # %% [markdown]
 # **3. A detector of blindness.** Write `order_error(f, x, order)`: f maps token vectors
-# (L, D) to (L, D′), x is (L, D), order is a permutation (L,) of the places, so that $PX$
-# is `x[order]`. Return the largest absolute difference between $f(PX)$ and $Pf(X)$, a
-# number: zero for blind functions.
+# (L, D) to (L, D′), x is (L, D), order is a permutation (L,) of the places, so that
+# $PX$ is `x[order]`. Return the largest absolute difference between $f(PX)$ and
+# $Pf(X)$, a number: zero for blind functions.
 
 # %%
 order_error = ...  # def order_error(f, x, order): …

@@ -120,10 +120,10 @@ plt.show()
 # exponent with care: $i$ counts *pairs*, and $2i/d$ runs from 0 to just below 1. The
 # *wavelength* (波长), the number of places until a hand is back, is $2\pi/\omega_i$: a
 # geometric ladder (等比) from $2\pi$ to nearly $10000 \cdot 2\pi$, each rung longer than
-# the one before by the same factor $10000^{2/d}$. Digits again: of a decimal number each
-# turns ten times slower than the one before. What plays the base of the digits here is
-# $10000^{2/d}$, hardly more than one if $d$ is large. (The 10000 is called the *base* of
-# the encoding all the same, and we follow the custom.)
+# the one before by the same factor $10000^{2/d}$. Digits again: of a decimal number
+# each turns ten times slower than the one before. What plays the base of the digits
+# here is $10000^{2/d}$, hardly more than one if $d$ is large. (The 10000 is called the
+# *base* of the encoding all the same, and we follow the custom.)
 
 # %%
 show(positions.frequencies, positions.sinusoidal)
@@ -183,8 +183,9 @@ for base in bases:
 # There is no $p$ in the matrix. Put the $d/2$ blocks on a diagonal, and one fixed
 # rotation $R_k$ takes every place to the place $k$ further on:
 # $\mathrm{PE}(p + k) = R_k\, \mathrm{PE}(p)$. That is what the first page used to look
-# one token back, and it is what the authors hoped for {cite}`vaswani2017attention`: that
-# attention learns "three to the left" as *one* matrix, instead of one for each place.
+# one token back, and it is what the authors hoped for {cite}`vaswani2017attention`:
+# that attention learns "three to the left" as *one* matrix, instead of one for each
+# place.
 
 # %%
 show(positions.shift)
@@ -508,10 +509,10 @@ for k in (1, 3, 6, 9, 12):
 # Let us ask as one would ask a stranger, without assuming waves. First: how many of the
 # 384 directions do the rows 1 to 509 use? The *principal components* (主成分) say. Second,
 # the question of {eq}`eq-shift`: is there *one* matrix $A$ that takes every row to the
-# next, $z_{p+1} \approx A^\top z_p$? (In the code the places are rows, `z[1:] ≈ z[:-1] @
-# A`.) Least squares gives the best. If $A$ is a rotation, in suitable coordinates, its
-# *eigenvalues* (特征值) come in pairs $e^{\pm \mathrm i \omega}$ of absolute value one,
-# and each pair is a hand with the wavelength $2\pi/\omega$.
+# next, $z_{p+1} \approx A^\top z_p$? (In the code the places are rows,
+# `z[1:] ≈ z[:-1] @ A`.) Least squares gives the best. If $A$ is a rotation, in suitable
+# coordinates, its *eigenvalues* (特征值) come in pairs $e^{\pm \mathrm i \omega}$ of
+# absolute value one, and each pair is a hand with the wavelength $2\pi/\omega$.
 #
 # A warning before we look. Any smooth curve has neighbours that are alike, and its
 # principal components look like waves, too. So we ask the same of two impostors of the
@@ -673,13 +674,13 @@ print(
 #
 # - **The exponent that counts features.** It raises no error, and the picture has its
 #   waves. Test the table: does one matrix move it on?
-# - **The factor** $\sqrt D$ **on top of** `nn.Embedding`. No error here, either. What one
-#   has is a model that starts out all but blind to order: its places whisper beside
+# - **The factor** $\sqrt D$ **on top of** `nn.Embedding`. No error here, either. What
+#   one has is a model that starts out all but blind to order: its places whisper beside
 #   words that are some thirty times as loud.
-# - **Interpolating a learned table as if it were a formula.** For sinusoids any $p$ will
-#   do. For a table the row "7.5" must be made up. Vision Transformers do so when the
-#   image gets larger {cite}`dosovitskiy2021vit`, and then train on. Along a table with a
-#   wave of six places, the mean of two neighbours is a bad guess:
+# - **Interpolating a learned table as if it were a formula.** For sinusoids any $p$
+#   will do. For a table the row "7.5" must be made up. Vision Transformers do so when
+#   the image gets larger {cite}`dosovitskiy2021vit`, and then train on. Along a table
+#   with a wave of six places, the mean of two neighbours is a bad guess:
 
 # %%
 inner = table[128:510]

@@ -107,11 +107,11 @@ for path, joint in ways.items():
 print(f"the line 好天气 itself: {total:.4f}")
 
 # %% [markdown]
-# Three different numbers have come out, and people mix them up often enough. The *joint*
-# probability $p(x, y)$ of characters and labels; its sum over all legal labellings, the
-# probability $p(x)$ of the line; and their ratio, the *posterior* (后验) $p(y \mid x)$,
-# which is what a segmenter wants. It never needed the first two for their own sake. Keep
-# that thought.
+# Three different numbers have come out, and people mix them up often enough. The
+# *joint* probability $p(x, y)$ of characters and labels; its sum over all legal
+# labellings, the probability $p(x)$ of the line; and their ratio, the *posterior* (后验)
+# $p(y \mid x)$, which is what a segmenter wants. It never needed the first two for
+# their own sake. Keep that thought.
 #
 # ## In general
 #
@@ -129,10 +129,10 @@ print(f"the line 好天气 itself: {total:.4f}")
 # else, the *observation independence assumption* (观测独立性假设).
 #
 # In code the tables hold logarithms, so that products are sums and "never" is
-# $-\infty$. The last factor, $\omega$ or `end`, says which state may be the last; in our
-# example it was 1 for E and S and 0 for B. $p(x)$ sums over $K^L$ labellings; the next page shows why
-# {eq}`eq-hmm` lets us do that in $L$ steps. Here is the recursion, to be believed for
-# one page, with the state by state sums that it keeps:
+# $-\infty$. The last factor, $\omega$ or `end`, says which state may be the last; in
+# our example it was 1 for E and S and 0 for B. $p(x)$ sums over $K^L$ labellings; the
+# next page shows why {eq}`eq-hmm` lets us do that in $L$ steps. Here is the recursion,
+# to be believed for one page, with the state by state sums that it keeps:
 
 # %%
 show(hmm.HMM, hmm.path_score, hmm.forward)
@@ -226,9 +226,9 @@ for cut in [
 assert share_of("南京市 长江大桥") < 0.5
 
 # %% [markdown]
-# The bridge has a quarter, the mayor an eighth. The best of all labellings has less than
-# half of the probability: **"best" is not "likely".** Character by character the same
-# model says how sure it is of each state:
+# The bridge has a quarter, the mayor an eighth. The best of all labellings has less
+# than half of the probability: **"best" is not "likely".** Character by character the
+# same model says how sure it is of each state:
 
 # %% mystnb={"figure": {"caption": "Posterior p(y\u209c | x) of the four states under jieba\u2019s tables. A bar after a character marks where the best path ends a word.", "name": "fig-bems-posterior"}, "image": {"alt": "Three heat maps, one for each line, four rows for the states B, E, M, S and a column for each character. Some columns are certain, others are divided between two or three states."}} tags=["hide-input"]
 figure, axes = plt.subplots(3, 1, figsize=(5.6, 5.4))
@@ -336,9 +336,9 @@ for name, value in independence.items():
 # Now text that people would read: the sentences of this course's corpus, in which names
 # of persons, places and organisations and times are marked, with a state B where one
 # begins and I where it goes on. If a place goes on here, how likely is the character to
-# be 京? An HMM has one answer, $p(\text{京} \mid \text{I-LOC})$, whatever stood before. We
-# count. And there is a quieter consequence of the Markov assumption: a state that goes
-# on with probability $p$ goes on for $n$ steps with probability $p^n(1 - p)$, a
+# be 京? An HMM has one answer, $p(\text{京} \mid \text{I-LOC})$, whatever stood before.
+# We count. And there is a quieter consequence of the Markov assumption: a state that
+# goes on with probability $p$ goes on for $n$ steps with probability $p^n(1 - p)$, a
 # *geometric distribution* (几何分布): each length is rarer than the one before by the same
 # factor. Are the lengths of names and of times geometric from two on?
 
@@ -394,9 +394,10 @@ settle(
 )
 
 # %% [markdown]
-# Both assumptions are false of these sentences, and not by a little. An HMM that would respect
-# what stands around a character would have to generate it, with all its dependences,
-# only to throw that knowledge away again: the segmenter is *given* the characters.
+# Both assumptions are false of these sentences, and not by a little. An HMM that would
+# respect what stands around a character would have to generate it, with all its
+# dependences, only to throw that knowledge away again: the segmenter is *given* the
+# characters.
 #
 # ## The field
 #
@@ -472,22 +473,22 @@ print("200 lines: same best path; posteriors and log p(y | x) equal to 1e-9")
 # ## And back
 #
 # Is a CRF, then, a larger family than an HMM? Let us keep $e_t$ looking at $x_t$ alone
-# and free only the numbers: any scores at all, such as jieba's tables that do not add up
-# to one. Surely there are more of these than there are probabilities? Smith and Johnson
-# {cite}`smith2007weighted` proved that there are not, and for a chain the proof is a
-# linear equation.
+# and free only the numbers: any scores at all, such as jieba's tables that do not add
+# up to one. Surely there are more of these than there are probabilities? Smith and
+# Johnson {cite}`smith2007weighted` proved that there are not, and for a chain the proof
+# is a linear equation.
 #
 # Let $W_{ij} = e^{T_{ij}} \sum_x e^{e_j(x)}$ be the weight of a step from $i$ to $j$
-# with any symbol at all, and let $\beta_i$ be the weight of all ways in which a text can
-# go on from state $i$, stopping at once or after any number of steps. Then
+# with any symbol at all, and let $\beta_i$ be the weight of all ways in which a text
+# can go on from state $i$, stopping at once or after any number of steps. Then
 #
 # $$
 # \beta = e^{b} + c\, W \beta , \qquad\text{so}\qquad \beta = (I - c\,W)^{-1} e^{b} ,
 # $$ (eq-continuations)
 #
 # where a small constant $c$ on every step makes the sum finite; it cannot matter, since
-# all labellings of one text have the same number of steps. Now divide the first equation
-# by $\beta_i$:
+# all labellings of one text have the same number of steps. Now divide the first
+# equation by $\beta_i$:
 #
 # $$
 # 1 = \underbrace{\frac{e^{b_i}}{\beta_i}}_{p(\text{stop} \mid i)} + \sum_j
@@ -546,10 +547,10 @@ print("jieba's tables, now made of probabilities: the same posteriors to 1e-9")
 # where the second view only repeats the first, it counts the evidence twice.
 #
 # We turn that into a dial. The second view copies the first with probability $\rho$ and
-# is drawn afresh otherwise. Both models have exactly the same numbers to set, two tables
-# and the transitions; one counts, the other descends on $-\log p(y \mid x)$. (The
-# optimiser, L-BFGS, is built on [page 3](03_training_a_tagger); it calls `closure` for
-# the loss and the gradient as often as it likes.)
+# is drawn afresh otherwise. Both models have exactly the same numbers to set, two
+# tables and the transitions; one counts, the other descends on $-\log p(y \mid x)$.
+# (The optimiser, L-BFGS, is built on [page 3](03_training_a_tagger); it calls `closure`
+# for the loss and the gradient as often as it likes.)
 
 
 # %%
@@ -636,21 +637,22 @@ assert np.abs(excess[:, 0]).max() < 0.02 < excess[:, -1].min()
 # %% [markdown]
 # Where the HMM's assumption is true, counting is as good as training, and it took no
 # training. Where it is false, the same tables, set for the right purpose, do better on
-# every seed. That is the finding of {cite}`smith2007weighted` as a curve: the gain comes
-# from the estimation, not from a larger family.
+# every seed. That is the finding of {cite}`smith2007weighted` as a curve: the gain
+# comes from the estimation, not from a larger family.
 #
 # ## What it looks at
 #
 # The other freedom is larger. $e_t$ may be any function of the whole text: the
 # characters to the left and right, a dictionary, the output of a network. An HMM could
-# not use that, for it has to generate what it looks at. In a CRF the text is on the given
-# side of the bar, and nobody asks where it came from. That is the independence
+# not use that, for it has to generate what it looks at. In a CRF the text is on the
+# given side of the bar, and nobody asks where it came from. That is the independence
 # assumption, gone.
 #
 # And the Markov assumption? It looks as if it had gone with it, and the notes say so.
 # Write the conditional probability of one label given *all* labels before it. In
-# {eq}`eq-crf` the factors before $t$ are the same for every $y_t$ and cancel, and the sum
-# over everything that follows, call it $\beta_t(y_t)$, knows of the past only $y_t$:
+# {eq}`eq-crf` the factors before $t$ are the same for every $y_t$ and cancel, and the
+# sum over everything that follows, call it $\beta_t(y_t)$, knows of the past only
+# $y_t$:
 #
 # $$
 # p(y_t \mid y_1, \dots, y_{t-1}, x) \propto e^{T_{y_{t-1} y_t} + e_t(y_t)}\,
@@ -660,9 +662,9 @@ assert np.abs(excess[:, 0]).max() < 0.02 < excess[:, -1].min()
 # first-order Markov, given the text, whatever network computes $e_t$. We list all $3^5$
 # labellings of five characters in an array with five axes, and sum axes away to get
 # $p(y_1 \dots y_t)$ and $p(y_{t-1}, y_t)$. The rule for a step may differ from place to
-# place; it has to be the same whatever came before. The network is an LSTM, a layer that carries a
-# memory along the text, here one from each end. To see that the measure can tell, we do
-# the same for scores on triples of labels, which are no linear chain.
+# place; it has to be the same whatever came before. The network is an LSTM, a layer
+# that carries a memory along the text, here one from each end. To see that the measure
+# can tell, we do the same for scores on triples of labels, which are no linear chain.
 
 # %%
 torch.manual_seed(0)
@@ -727,18 +729,19 @@ settle(
 
 # %% [markdown]
 # Two mentions of a name that should get the same label, whichever it is, are beyond a
-# linear chain, unless $e_t$ finds the label out from the text. What a modern tagger does
-# is to let the network look everywhere, and the chain look one step back.
+# linear chain, unless $e_t$ finds the label out from the text. What a modern tagger
+# does is to let the network look everywhere, and the chain look one step back.
 #
 # ## Where people go wrong
 #
-# **A softmax at each step.** Why divide by a sum over all labellings? One could let each
-# step choose with a softmax of its own, $p(y_t \mid y_{t-1}, x_t)$, and multiply: it was
-# done before the CRF, as the *maximum-entropy Markov model* (最大熵马尔可夫模型). Did we not
-# just say that the field itself is such a product? It is, but its factors contain
+# **A softmax at each step.** Why divide by a sum over all labellings? One could let
+# each step choose with a softmax of its own, $p(y_t \mid y_{t-1}, x_t)$, and multiply:
+# it was done before the CRF, as the *maximum-entropy Markov model* (最大熵马尔可夫模型). Did we
+# not just say that the field itself is such a product? It is, but its factors contain
 # $\beta_t$, the sum over everything that follows. The stepwise model's factors are made
 # before what follows is looked at, and that has a price, *label bias* (标注偏置): a state
-# with only one successor must give it all its probability, whatever the text says there.
+# with only one successor must give it all its probability, whatever the text says
+# there.
 #
 # 行 is read xíng (to walk) or háng (a trade). Say that xíng is the more frequent, and
 # that this small model knows one continuation of each: 行走 xíng zǒu and 行长 háng
@@ -767,9 +770,10 @@ for loud in (0, 1, 3):
 #
 # ## Exercises
 #
-# **1. Warm-up.** A word has begun with B. Under jieba's transitions, how likely is it to
-# have exactly $n$ characters? Write `word_length(n)` for $n \ge 2$. The numbers are in
-# `jieba_hmm.transitions`, as logarithms, rows from and columns to, in the order B E M S.
+# **1. Warm-up.** A word has begun with B. Under jieba's transitions, how likely is it
+# to have exactly $n$ characters? Write `word_length(n)` for $n \ge 2$. The numbers are
+# in `jieba_hmm.transitions`, as logarithms, rows from and columns to, in the order B E
+# M S.
 
 # %%
 word_length = ...  # def word_length(n): …
@@ -787,8 +791,8 @@ check.word_length(word_length)
 # %% [markdown]
 # **2. What the posterior does not notice.** Which of these changes leave $p(y \mid x)$
 # as it was, for every text? Adding a number to: all starts; the emissions of *one
-# symbol*, in all states; the emissions of *one state*, for all symbols; all transitions;
-# the transitions out of *one state*.
+# symbol*, in all states; the emissions of *one state*, for all symbols; all
+# transitions; the transitions out of *one state*.
 
 # %%
 unnoticed = ...  # {"starts": True or False, "one symbol": …, "one state": …, …}
@@ -805,14 +809,14 @@ unnoticed = {
 check.unnoticed(unnoticed)
 
 # %% [markdown]
-# **3. For an evening: a longer memory.** A second-order model scores triples,
-# $T_{ijk}$ for a step from $j$ to $k$ after $i$. Show that it is a first-order model in
-# disguise, with the $K^2$ pairs (previous state, state) as states. Write
+# **3. For an evening: a longer memory.** A second-order model scores triples, $T_{ijk}$
+# for a step from $j$ to $k$ after $i$. Show that it is a first-order model in disguise,
+# with the $K^2$ pairs (previous state, state) as states. Write
 # `as_pairs(start, steps, emissions)`: start (K, K) the log probability of the first
-# *two* states, steps (K, K, K), emissions (K, V); it returns an `hmm.HMM` over the pairs
-# for the symbols *from the second on*, pair $(i, j)$ being state $iK + j$, with zeros
-# (K²) as `end`. Leave the first symbol's emission out; the check adds it to the start.
-# What does the longer memory cost?
+# *two* states, steps (K, K, K), emissions (K, V); it returns an `hmm.HMM` over the
+# pairs for the symbols *from the second on*, pair $(i, j)$ being state $iK + j$, with
+# zeros (K²) as `end`. Leave the first symbol's emission out; the check adds it to the
+# start. What does the longer memory cost?
 
 # %%
 as_pairs = ...  # def as_pairs(start, steps, emissions): …
@@ -849,5 +853,5 @@ check.as_pairs(as_pairs)
 # question; set free to look at the whole text, it drops observation independence. The
 # labels themselves remain a first-order Markov chain, given the text.
 #
-# How to sum over $K^L$ labellings, find the best and train through the sum: [the forward
-# algorithm and Viterbi](02_forward_and_viterbi).
+# How to sum over $K^L$ labellings, find the best and train through the sum:
+# [the forward algorithm and Viterbi](02_forward_and_viterbi).

@@ -21,8 +21,8 @@
 #   at each position can add up to a path that is impossible;
 # - derive the gradient of the loss in two lines, *expected minus observed*, and read
 #   what the second derivative says;
-# - explain why writing this gradient down makes a CRF layer several times faster, and the
-#   gradient itself more exact.
+# - explain why writing this gradient down makes a CRF layer several times faster, and
+#   the gradient itself more exact.
 #
 # You need [from HMM to CRF](01_from_hmm_to_crf) and, from
 # [learning](../00_tensors/03_learning), softmax and cross-entropy.
@@ -77,8 +77,8 @@ notes_say(
 # sentence is B I O and the name is B I I.
 #
 # A CRF gives every path a score. Scores add; by hand it is easier to multiply, so here
-# is $e^{\text{score}}$ of each part, with the tags in the order O, B, I. First, how well
-# a tag suits a character, the *{term}`emissions 发射分数 <emission score>`*:
+# is $e^{\text{score}}$ of each part, with the tags in the order O, B, I. First, how
+# well a tag suits a character, the *{term}`emissions 发射分数 <emission score>`*:
 #
 # | | O | B | I |
 # |---|---|---|---|
@@ -118,11 +118,11 @@ share = sum(weight[path] for path in illegal) / Z
 print(f"{len(illegal)} paths let a name go on that never began: {share:.3f}")
 
 # %% [markdown]
-# The sum over all paths is called $Z$, the {term}`partition function 配分函数 <partition function>`, and a
-# weight divided by it is a probability. Two observations to keep. The best path has a
-# third of the probability: **best does not mean likely.** And fourteen of the
-# twenty-seven are nonsense, such as an I after an O. Nobody has forbidden them, so they
-# get a share.
+# The sum over all paths is called $Z$, the
+# {term}`partition function 配分函数 <partition function>`, and a weight divided by it is a
+# probability. Two observations to keep. The best path has a third of the probability:
+# **best does not mean likely.** And fourteen of the twenty-seven are nonsense, such as
+# an I after an O. Nobody has forbidden them, so they get a share.
 #
 # ## In general
 #
@@ -231,7 +231,8 @@ for now, ax in enumerate(axes, 1):
 plt.show()
 
 # %% [markdown]
-# In logarithms, and with $a$ and $b$, that is the *{term}`forward algorithm 前向算法 <forward algorithm>`*:
+# In logarithms, and with $a$ and $b$, that is the
+# *{term}`forward algorithm 前向算法 <forward algorithm>`*:
 #
 # $$
 # \begin{aligned}
@@ -364,11 +365,11 @@ settle(
 # Where do emissions come from? From any network that looks at the text. BERT gives each
 # token a *hidden vector*, and a linear layer turns that into $K$ scores
 # {cite}`lample2016neural`. (Here it is MiniLM, the small English BERT of this course,
-# under a linear layer that nobody has trained; any would do.) Neither is a distribution over the tags, and the notes'
-# phrase invites a mistake: a softmax before the CRF. It seems harmless, so let us look.
-# Adding a number to all scores of a position multiplies all paths by the same factor
-# and changes nothing; so *log*-softmax, which subtracts a number, is harmless. Softmax
-# itself is not: it squeezes all scores between 0 and 1.
+# under a linear layer that nobody has trained; any would do.) Neither is a distribution
+# over the tags, and the notes' phrase invites a mistake: a softmax before the CRF. It
+# seems harmless, so let us look. Adding a number to all scores of a position multiplies
+# all paths by the same factor and changes nothing; so *log*-softmax, which subtracts a
+# number, is harmless. Softmax itself is not: it squeezes all scores between 0 and 1.
 
 # %%
 encoder, tokenizer = pretrained.encoder()
@@ -414,8 +415,8 @@ settle(
 # the same future, so only the best of them can be part of the best whole. That is the
 # argument from above with another operation: *maximum in place of sum*. It needs that
 # $\max(a + b, a + c) = a + \max(b, c)$, as the forward algorithm needs
-# $ab + ac = a(b + c)$, and sums that may be regrouped. Whatever pair of operations obeys
-# these laws (a *semiring*, 半环) runs along the chain:
+# $ab + ac = a(b + c)$, and sums that may be regrouped. Whatever pair of operations
+# obeys these laws (a *semiring*, 半环) runs along the chain:
 
 
 # %%
@@ -434,9 +435,10 @@ for L in range(1, 8):
 # (The last line counts the legal BIO paths of 1, 2, 3, … characters. You may have met
 # these numbers elsewhere: they are every second one of Fibonacci's.)
 #
-# To know the path and not only its score, note at every node which tag the best way came
-# from, and walk back from the end. This is *{term}`Viterbi's algorithm 维特比算法 <Viterbi
-# decoding>`*. 明 as I gets $\max(2 \cdot 1,\ 6 \cdot 4,\ 1 \cdot 2) \cdot 3 = 72$:
+# To know the path and not only its score, note at every node which tag the best way
+# came from, and walk back from the end. This is
+# *{term}`Viterbi's algorithm 维特比算法 <Viterbi decoding>`*. 明 as I gets
+# $\max(2 \cdot 1,\ 6 \cdot 4,\ 1 \cdot 2) \cdot 3 = 72$:
 
 # %%
 best, came_from = emit[0], []
@@ -455,8 +457,8 @@ assert [tags[k] for k in back] == ["O", "I", "B"]
 
 # %% [markdown]
 # In logarithms, for one sequence, that is the function which cut Chinese into words on
-# [page 1](01_from_hmm_to_crf). The version for batches is folded. Keep the $k$ best ways
-# into each node instead of one, and the $k$ best paths come out.
+# [page 1](01_from_hmm_to_crf). The version for batches is folded. Keep the $k$ best
+# ways into each node instead of one, and the $k$ best paths come out.
 
 # %%
 show(hmm.viterbi)
@@ -529,8 +531,8 @@ print("the best 300 together:", approx(covered[-1], 0.7, 0.95))
 # ### Is the true path the best?
 #
 # The notes say that the true path has the highest score of all. It is the aim of
-# training, not a property of the model: a new model has never heard of the truth. And it
-# is not always reachable. Ten annotators read 王明来了; six tag B I O O (Wang Ming has
+# training, not a property of the model: a new model has never heard of the truth. And
+# it is not always reachable. Ten annotators read 王明来了; six tag B I O O (Wang Ming has
 # come), four B I I O (Wang Minglai, and then a particle). Each of the four is a true
 # path, too.
 
@@ -613,10 +615,10 @@ assert through.round().int().tolist() == listed
 marginals = through / Z
 
 # %% [markdown]
-# And now a trap. To tag, why not take the most probable tag at each position? It is even
-# the best thing to do if one counts single characters: no other tagging has as many
-# right ones *on average*. Suppose a model knows three taggings of two characters: O O
-# with probability 0.35, O B with 0.25, B I with 0.40.
+# And now a trap. To tag, why not take the most probable tag at each position? It is
+# even the best thing to do if one counts single characters: no other tagging has as
+# many right ones *on average*. Suppose a model knows three taggings of two characters:
+# O O with probability 0.35, O B with 0.25, B I with 0.40.
 
 # %%
 few = {"OO": 0.35, "OB": 0.25, "BI": 0.40}
@@ -649,8 +651,8 @@ assert (per_position, best) == ("OI", "BI")
 # ## The gradient: expected minus observed
 #
 # Training needs the slopes of equation {eq}`eq-nll`. Take any score $\theta$ of the
-# model, an emission or a transition, and let $n_\theta(y)$ be how often the path $y$ uses
-# it. Then $\partial s / \partial \theta = n_\theta(y)$, and
+# model, an emission or a transition, and let $n_\theta(y)$ be how often the path $y$
+# uses it. Then $\partial s / \partial \theta = n_\theta(y)$, and
 #
 # $$
 # \begin{aligned}
@@ -661,11 +663,11 @@ assert (per_position, best) == ("OI", "BI")
 # \end{aligned}
 # $$ (eq-expected)
 #
-# *Expected minus observed*, the sentence of [learning](../00_tensors/03_learning) again. For an emission
-# $e_t(k)$ the expected count is a marginal. So **the gradient of $\log Z$ is the
-# marginals**: backpropagation through the forward algorithm *is* the backward algorithm
-# {cite}`eisner2016inside`. Autograd does not know the first thing about chains; watch
-# it:
+# *Expected minus observed*, the sentence of [learning](../00_tensors/03_learning)
+# again. For an emission $e_t(k)$ the expected count is a marginal. So **the gradient of
+# $\log Z$ is the marginals**: backpropagation through the forward algorithm *is* the
+# backward algorithm {cite}`eisner2016inside`. Autograd does not know the first thing
+# about chains; watch it:
 
 # %%
 leaves = [t.clone().requires_grad_() for t in hand]
@@ -702,10 +704,10 @@ figures.digest("slopes of the loss", slope)
 #
 # The notes say that training updates the transition matrix. It does; but the emissions
 # have slopes as well, and they hand them on to whatever network made them. We check the
-# gradient against the list of 27 paths, then train on a toy language of 3 tags that like
-# to follow one another in a circle. Each tag has four words of its own, but three words
-# in ten are taken from the first tag's four. We train once the CRF alone over a fixed
-# random network, once both.
+# gradient against the list of 27 paths, then train on a toy language of 3 tags that
+# like to follow one another in a circle. Each tag has four words of its own, but three
+# words in ten are taken from the first tag's four. We train once the CRF alone over a
+# fixed random network, once both.
 
 # %%
 layer = crf.CRF(3).double()
@@ -784,16 +786,16 @@ settle(
 # = \operatorname{Cov}(n_\theta, n_\phi) .
 # $$ (eq-covariance)
 #
-# The slope of $\log Z$ is a mean, its curvature a covariance (协方差). Two consequences.
-# A covariance matrix has no negative eigenvalue, so $\log Z$ is *convex* in the scores,
+# The slope of $\log Z$ is a mean, its curvature a covariance (协方差). Two consequences. A
+# covariance matrix has no negative eigenvalue, so $\log Z$ is *convex* in the scores,
 # and a CRF on fixed features has one valley only: the [next page](03_training_a_tagger)
-# lives on that. And $\operatorname{Cov}$ is the change of one marginal when another score
-# moves: how far a piece of evidence is heard. $d$ characters multiply by
-# the matrix $e^T$ $d$ times, if the emissions are equal; whatever one starts from, the
+# lives on that. And $\operatorname{Cov}$ is the change of one marginal when another
+# score moves: how far a piece of evidence is heard. $d$ characters multiply by the
+# matrix $e^T$ $d$ times, if the emissions are equal; whatever one starts from, the
 # direction of its largest eigenvalue $\lambda_1$ takes over, and what still tells two
-# starts apart shrinks by $\lambda_2 / \lambda_1$ a step. Far
-# from the ends, influence falls with the distance $d$ like $|\lambda_2 / \lambda_1|^d$,
-# the ratio of its two largest eigenvalues.
+# starts apart shrinks by $\lambda_2 / \lambda_1$ a step. Far from the ends, influence
+# falls with the distance $d$ like $|\lambda_2 / \lambda_1|^d$, the ratio of its two
+# largest eigenvalues.
 
 # %%
 hessian = torch.autograd.functional.hessian(lambda s: chain(s, zero, T, zero), e)
@@ -840,9 +842,9 @@ plt.show()
 figures.digest("covariances", covariance)
 
 # %% [markdown]
-# With transitions like these, a doubt is forgotten after a handful of characters, and the
-# chain is a *local* repair of tags; what is to be known of the far end of the sentence
-# has to come in with the emissions.
+# With transitions like these, a doubt is forgotten after a handful of characters, and
+# the chain is a *local* repair of tags; what is to be known of the far end of the
+# sentence has to come in with the emissions.
 #
 # ## Forbidding the impossible
 #
@@ -932,9 +934,9 @@ print("values, all gradients and best paths agree, to 1e-9")
 
 # %% [markdown]
 # The library runs the plain recursion and leaves the gradient to autograd. Autograd has
-# to keep, for every step, the block of $K \times K$ sums that went into log-sum-exp, and
-# to walk through all of them again on the way back. But equation {eq}`eq-expected` says
-# what will come out: marginals and expected counts. So we write the gradient down:
+# to keep, for every step, the block of $K \times K$ sums that went into log-sum-exp,
+# and to walk through all of them again on the way back. But equation {eq}`eq-expected`
+# says what will come out: marginals and expected counts. So we write the gradient down:
 #
 # - Both passes are the same recursion, one through the mirrored sequence with $T$
 #   turned; they run *side by side in one loop*, and when it ends, the gradient is
@@ -1023,15 +1025,15 @@ right.set_xticks(range(3), ["fast", "plain", "pytorch-crf"])
 plt.show()
 
 # %% [markdown]
-# The gain is larger at 25 tags, since what autograd would keep grows with $K^2$. And for a
-# single sentence there is nothing to gain in decoding, ours is even a tenth slower: both
-# programs then spend their time on calling PyTorch. All this is the time of the layer
-# alone; what the network in front of it takes comes on top, for both.
+# The gain is larger at 25 tags, since what autograd would keep grows with $K^2$. And
+# for a single sentence there is nothing to gain in decoding, ours is even a tenth
+# slower: both programs then spend their time on calling PyTorch. All this is the time
+# of the layer alone; what the network in front of it takes comes on top, for both.
 #
 # There is a side effect that one would not expect of a faster program: its gradient is
-# *more exact*. In logarithms a marginal is the exponential of a difference of numbers in
-# the hundreds, and in float32 their last digits are gone. A ratio of probabilities has
-# no such difference. Against float64:
+# *more exact*. In logarithms a marginal is the exponential of a difference of numbers
+# in the hundreds, and in float32 their last digits are gone. A ratio of probabilities
+# has no such difference. Against float64:
 
 # %%
 torch.manual_seed(2)
@@ -1051,12 +1053,12 @@ print("more than ten times as exact")
 # %% [markdown]
 # ## Where people go wrong
 #
-# - **The sign.** pytorch-crf's `forward`, and ours, return the log-*likelihood*. Without a
-#   minus in front of it training makes the truth as unlikely as it can.
+# - **The sign.** pytorch-crf's `forward`, and ours, return the log-*likelihood*.
+#   Without a minus in front of it training makes the truth as unlikely as it can.
 # - **A mask with holes.** Sub-words tempt one to mask the *middle* of a sequence.
-#   pytorch-crf accepts that, and computes nonsense: where a hole ends, $Z$ steps from the
-#   last tag before it, the score of the true path from the tag inside it. The result is
-#   not even a probability:
+#   pytorch-crf accepts that, and computes nonsense: where a hole ends, $Z$ steps from
+#   the last tag before it, the score of the true path from the tag inside it. The
+#   result is not even a probability:
 
 # %% tags=["hide-input"]
 example = crf.CRF(2, batch_first=True).double()
@@ -1077,17 +1079,17 @@ except ValueError as error:
     print("ours:", error)
 
 # %% [markdown]
-# - **Constraints that are trained.** −10,000 in a parameter stays there, since its slope is
-#   zero, as long as no gold path needs it. One mistake in the annotation, an I after an O,
-#   and the loss is 10,000 with a slope of 1. And weight decay pulls such a parameter
-#   towards zero, step by step.
+# - **Constraints that are trained.** −10,000 in a parameter stays there, since its
+#   slope is zero, as long as no gold path needs it. One mistake in the annotation, an I
+#   after an O, and the loss is 10,000 with a slope of 1. And weight decay pulls such a
+#   parameter towards zero, step by step.
 #
 # ## Exercises
 #
-# **1. Warm-up.** Write `legal_paths(follows, starts, L)`: how many paths of $L$ tags are
-# there if `follows` (K, K; from, to) and `starts` (K,), boolean tensors, say what is
-# allowed? Return an int. (What is the weight of a path now? `.long()` makes numbers of
-# booleans.)
+# **1. Warm-up.** Write `legal_paths(follows, starts, L)`: how many paths of $L$ tags
+# are there if `follows` (K, K; from, to) and `starts` (K,), boolean tensors, say what
+# is allowed? Return an int. (What is the weight of a path now? `.long()` makes numbers
+# of booleans.)
 
 # %%
 legal_paths = ...  # def legal_paths(follows, starts, L): …

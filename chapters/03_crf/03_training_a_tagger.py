@@ -11,16 +11,16 @@
 #
 # Who, where, which organisation, when? Finding such spans in a text is
 # {term}`named-entity recognition 命名实体识别 <named-entity recognition>` (NER), and it is
-# what the CRF of the last two pages is used for most. On paper a CRF on top of a network
-# can do all that a softmax at each character can, and more. In practice people report
-# that it does nothing for them. There is a reason that is easily missed, and it is one
-# number in the optimiser. At the end of this page you can
+# what the CRF of the last two pages is used for most. On paper a CRF on top of a
+# network can do all that a softmax at each character can, and more. In practice people
+# report that it does nothing for them. There is a reason that is easily missed, and it
+# is one number in the optimiser. At the end of this page you can
 #
 # - score a tagger by what matters, whole spans, and not be fooled by easier scores;
 # - train four kinds of tagger on the same sentences and say from intervals, not from
 #   one run, what the chain, the features and the network each bring;
-# - say what a quasi-Newton method computes and what it does not, build one in ten lines,
-#   and tell where it is the right tool;
+# - say what a quasi-Newton method computes and what it does not, build one in ten
+#   lines, and tell where it is the right tool;
 # - tell from a learning rate and a number of steps whether a CRF layer can have learnt
 #   anything.
 #
@@ -61,10 +61,10 @@ notes_say("crf-quasi-newton", "crf-second-derivative")
 # %% [markdown]
 # ## By hand: spans, not characters
 #
-# Each character gets one of the {term}`BIO tags BIO 标注 <BIO tags>`: B-PER begins the name of a person, I-PER
-# goes on with it, O is outside of everything; LOC, ORG and TIME likewise. B is there so
-# that two names can stand side by side. What a reader wants is the *span* (片段): 张伟,
-# the whole of it and nothing but it.
+# Each character gets one of the {term}`BIO tags BIO 标注 <BIO tags>`: B-PER begins the
+# name of a person, I-PER goes on with it, O is outside of everything; LOC, ORG and TIME
+# likewise. B is there so that two names can stand side by side. What a reader wants is
+# the *span* (片段): 张伟, the whole of it and nothing but it.
 #
 # Take a sentence of six characters, its *gold* tags (标准标签), and what a tagger found:
 #
@@ -90,8 +90,9 @@ show(tagging.spans, tagging.span_counts, tagging.f1)
 #
 # The course brings its own sentences: news, travel, business, science and daily life,
 # written and tagged for it with a language model, by a guideline that says what is an
-# entity and what is not (`data/ner_zh/datasheet.md`). To run this page on another corpus of the same form, such
-# as MSRA's or Weibo's, start JupyterLab with `NOTES_NER=folder`.
+# entity and what is not (`data/ner_zh/datasheet.md`). To run this page on another
+# corpus of the same form, such as MSRA's or Weibo's, start JupyterLab with
+# `NOTES_NER=folder`.
 
 # %%
 train, dev, test = (datasets.ner(part) for part in ("train", "dev", "test"))
@@ -112,8 +113,8 @@ for s in (train[1], train[11]):
 
 # %% [markdown]
 # Most entities of the test are new. No table of the training names holds them; a tagger
-# must recognise a place by its company, or bring knowledge from elsewhere. And the easiest score misleads: accuracy per character, when
-# nothing at all is found.
+# must recognise a place by its company, or bring knowledge from elsewhere. And the
+# easiest score misleads: accuracy per character, when nothing at all is found.
 
 # %%
 texts, gold = [s.characters for s in test], [s.tags for s in test]
@@ -135,8 +136,8 @@ print(tagging.f1(tagging.span_counts(gold, nothing)))
 # $$ (eq-features)
 #
 # That is linear in $w$, so the loss $-\log p(y \mid x)$ is *convex* (凸) in all
-# parameters: $\log Z$ is a log-sum-exp of linear functions, and $s(x, y)$ is linear. One
-# valley, whatever the starting point.
+# parameters: $\log Z$ is a log-sum-exp of linear functions, and $s(x, y)$ is linear.
+# One valley, whatever the starting point.
 
 # %%
 for names in tagging.features(list("去北京"))[1:2]:
@@ -155,8 +156,8 @@ show(tagging.Tagger.loss, tagging.NeuralTagger)
 # ## Equal to the library
 #
 # CRFsuite {cite}`crfsuite` is the classic program, in C. The same features, the same
-# penalty $0.1 \lVert w \rVert^2$: one valley, so both must end in the same place. We put
-# its weights into our model and ask for the loss.
+# penalty $0.1 \lVert w \rVert^2$: one valley, so both must end in the same place. We
+# put its weights into our model and ask for the loss.
 
 # %%
 from sklearn_crfsuite import CRF as CRFsuite
@@ -228,11 +229,11 @@ for name, score in here.items():
 # %% [markdown]
 # An *illegal step* is an I-… that continues nothing, such as I-LOC after O. One run
 # proves little, so a record keeps eight seeds of each, from 80 sentences and from all.
-# The seed draws the sentences (where there are 80), the initial weights and the order of
-# the batches; what has one optimum and uses all sentences is trained once. Each network
-# takes 450 steps of Adam, each feature model goes to its optimum. Rates, penalty and
-# size were set once and not tuned. (The record is of the course's own sentences,
-# whatever corpus this page reads.)
+# The seed draws the sentences (where there are 80), the initial weights and the order
+# of the batches; what has one optimum and uses all sentences is trained once. Each
+# network takes 450 steps of Adam, each feature model goes to its optimum. Rates,
+# penalty and size were set once and not tuned. (The record is of the course's own
+# sentences, whatever corpus this page reads.)
 
 # %% mystnb={"figure": {"caption": "Span F1 on the test sentences, one dot a seed, blue with a CRF; the bar is the 95% interval of a bootstrap (\u81ea\u52a9\u6cd5) over the test sentences. Left, trained on 80 sentences; right, on all.", "name": "fig-taggers"}, "image": {"alt": "Two panels of eight rows of dots with bars. The feature CRF with a dictionary leads in both by far. In both, the CRFs are ahead of the softmaxes, and the network whose CRF has a rate of 0.00002 is level with the softmax network."}} tags=["hide-input"]
 record = records.read("tagging_f1")["samples"]
@@ -269,8 +270,8 @@ if ours:
 
 # %% [markdown]
 # The bars overlap more than the models do: all were scored on the same test sentences,
-# and a hard sentence is hard for all of them. So the *difference* of two taggers is what
-# to put an interval on, with both scored on the same sentences in each draw of the
+# and a hard sentence is hard for all of them. So the *difference* of two taggers is
+# what to put an interval on, with both scored on the same sentences in each draw of the
 # bootstrap.
 
 # %%
@@ -288,18 +289,18 @@ for pair, (low, high) in record["differences"].items():
 #
 # - **The chain helps**, in both models and at both sizes. A softmax decides each
 #   character by itself, and its output is full of steps that cannot be. The feature CRF
-#   takes none with all sentences, though nobody forbade them: it learnt that they do not
-#   occur. The network's CRF takes a few, and more of them with 80 sentences: not
+#   takes none with all sentences, though nobody forbade them: it learnt that they do
+#   not occur. The network's CRF takes a few, and more of them with 80 sentences: not
 #   forbidden, and not yet learnt.
 # - **Legality is not all of it.** Forbidding illegal steps at the end, without any
 #   training, brings a part of the gain for nothing. The rest comes from *training*
 #   through the chain. (How the gain divides depends on how long one trains.)
 # - **What it looks at matters as much as how it decides.** With 80 sentences the
-#   dictionary brings three times what the chain brings; with all, about as much. It knows
-#   things that the training sentences do not hold, and an emission may use them.
-# - **Few sentences.** With 80 the HMM, which only counts, beats the feature CRF; with all
-#   it is far behind. That counting needs fewer examples and training gets further is an
-#   old result for classifiers {cite}`ng2002discriminative`.
+#   dictionary brings three times what the chain brings; with all, about as much. It
+#   knows things that the training sentences do not hold, and an emission may use them.
+# - **Few sentences.** With 80 the HMM, which only counts, beats the feature CRF; with
+#   all it is far behind. That counting needs fewer examples and training gets further
+#   is an old result for classifiers {cite}`ng2002discriminative`.
 # - One row looks like a mistake: a network with a CRF that does no better than a
 #   softmax, illegal steps included. It is the CRF which people report to be useless. We
 #   come to it last.
@@ -321,10 +322,10 @@ for pair, (low, high) in record["differences"].items():
 # \partial \theta_j} .
 # $$ (eq-newton)
 #
-# For $n$ parameters that is a table of $n^2$ numbers and $n^3$ operations to solve it. A
-# *{term}`quasi-Newton method 拟牛顿法 <quasi-Newton method>`* never computes it. It keeps
-# an estimate $B$ of $H^{-1}$, steps by $-B g$, and looks at how the gradient has changed
-# over the step: along $s = \theta_\text{new} - \theta$ the slope turned by
+# For $n$ parameters that is a table of $n^2$ numbers and $n^3$ operations to solve it.
+# A *{term}`quasi-Newton method 拟牛顿法 <quasi-Newton method>`* never computes it. It keeps
+# an estimate $B$ of $H^{-1}$, steps by $-B g$, and looks at how the gradient has
+# changed over the step: along $s = \theta_\text{new} - \theta$ the slope turned by
 # $y = g_\text{new} - g$, and a curvature that explains this must satisfy
 #
 # $$
@@ -332,17 +333,18 @@ for pair, (low, high) in record["differences"].items():
 # $$ (eq-secant)
 #
 # the *secant equation* (割线方程). (In this section $s$ and $y$ are a step and a change of
-# slope, as in every book on optimisation, not a score and a path.) The BFGS update is the smallest change of $B$, in a
-# suitable norm, that makes it true and keeps $B$ symmetric {cite}`nocedal2006`:
+# slope, as in every book on optimisation, not a score and a path.) The BFGS update is
+# the smallest change of $B$, in a suitable norm, that makes it true and keeps $B$
+# symmetric {cite}`nocedal2006`:
 #
 # $$
 # B \leftarrow (I - \rho\, s y^\top)\, B\, (I - \rho\, y s^\top) + \rho\, s s^\top,
 # \qquad \rho = 1 / y^\top s .
 # $$ (eq-bfgs)
 #
-# How far to go along $-Bg$ is a question of its own. On a parabola two slopes tell where
-# the bottom is, here and one step ahead, so we spend one more gradient on the exact
-# length. (A general objective needs a proper line search, as in torch's L-BFGS.)
+# How far to go along $-Bg$ is a question of its own. On a parabola two slopes tell
+# where the bottom is, here and one step ahead, so we spend one more gradient on the
+# exact length. (A general objective needs a proper line search, as in torch's L-BFGS.)
 
 
 # %%
@@ -390,11 +392,11 @@ ax.legend(loc="lower left", fontsize=8)
 plt.show()
 
 # %% [markdown]
-# Now twenty dimensions and a valley whose steepest wall is ten thousand times as sharply
-# curved as its floor. We count
-# gradients, and look at what is left of the notes' sentence: is a second derivative ever
-# formed? torch's `LBFGS` gets its gradients from a closure of ours, which can see
-# whether they carry a graph. Without one they cannot be differentiated again.
+# Now twenty dimensions and a valley whose steepest wall is ten thousand times as
+# sharply curved as its floor. We count gradients, and look at what is left of the
+# notes' sentence: is a second derivative ever formed? torch's `LBFGS` gets its
+# gradients from a closure of ours, which can see whether they carry a graph. Without
+# one they cannot be differentiated again.
 
 # %%
 scales = np.geomspace(1, 1e4, 20)
@@ -445,10 +447,10 @@ settle(
 
 # %% [markdown]
 # On a parabola, after as many steps as dimensions, the estimate is the inverse Hessian,
-# all 400 numbers of it, without a second derivative having been computed. That is where the speed comes from: the notes are right
-# about the curvature and wrong about how it is obtained. **L-BFGS** keeps not even $B$,
-# only the last $m$ pairs $(s, y)$, from which $-Bg$ can be computed: $2mn$ numbers in
-# place of $n^2$.
+# all 400 numbers of it, without a second derivative having been computed. That is where
+# the speed comes from: the notes are right about the curvature and wrong about how it
+# is obtained. **L-BFGS** keeps not even $B$, only the last $m$ pairs $(s, y)$, from
+# which $-Bg$ can be computed: $2mn$ numbers in place of $n^2$.
 
 # %%
 n = sum(p.numel() for p in classic.parameters() if p.requires_grad) - len(classic.tags)
@@ -588,8 +590,8 @@ settle(
 # Which brings us to the row that looked like a mistake. Fine-tuning (微调) BERT takes
 # rates around 0.00002 {cite}`devlin2019bert`, small on purpose: its weights are good
 # already. The CRF's transitions are not; they start near zero. How far can they go?
-# Adam divides each gradient by its running size, so a step is about as long as the rate.
-# 450 steps at 0.00002 make 0.009. How far do they go if they may?
+# Adam divides each gradient by its running size, so a step is about as long as the
+# rate. 450 steps at 0.00002 make 0.009. How far do they go if they may?
 
 # %%
 for rate, name in {
@@ -610,15 +612,16 @@ for rate, name in {
 # 0.1. It decodes along those, and the table says what that is worth: nothing. This is
 # one way to find that "the CRF brings nothing". Su Jianlin came upon it when the
 # transitions of a trained model made no sense {cite}`su2020crf`; the cure is a rate of
-# the CRF's own, a hundred or a thousand times BERT's. `tagging.learn` has one, `crf_rate`.
+# the CRF's own, a hundred or a thousand times BERT's. `tagging.learn` has one,
+# `crf_rate`.
 #
 # ## Where people go wrong
 #
-# **Two metrics of one name.** seqeval {cite}`seqeval`, by default, reads I-LOC after O as
-# the beginning of a place: illegal output is mended before it is scored, and what was
-# mended counts, right or wrong. In strict mode only B- begins an entity. For legal output
-# the two agree. For a softmax tagger they do not, and a paper that says "span F1" has to
-# say which.
+# **Two metrics of one name.** seqeval {cite}`seqeval`, by default, reads I-LOC after O
+# as the beginning of a place: illegal output is mended before it is scored, and what
+# was mended counts, right or wrong. In strict mode only B- begins an entity. For legal
+# output the two agree. For a softmax tagger they do not, and a paper that says "span
+# F1" has to say which.
 
 # %%
 from seqeval.metrics import f1_score
@@ -644,8 +647,8 @@ print(f", {approx(strict, 0.2, 0.9)} in strict mode")
 #
 # ## Exercises
 #
-# **1. Warm-up.** How many entities are in these tags, read strictly: B-PER B-PER I-PER O
-# I-LOC B-ORG I-LOC I-ORG? Give the set of (type, first, one past the last).
+# **1. Warm-up.** How many entities are in these tags, read strictly: B-PER B-PER I-PER
+# O I-LOC B-ORG I-LOC I-ORG? Give the set of (type, first, one past the last).
 
 # %%
 entities = ...  # {("PER", 0, 1), …}
@@ -656,10 +659,10 @@ entities = {("PER", 0, 1), ("PER", 1, 3), ("ORG", 5, 6)}
 check.entities(entities)
 
 # %% [markdown]
-# **2. Steps needed.** Write `steps_needed(move, rate, warmup)`: how many steps of length
-# `rate` must a parameter take to move by `move`, if the length grows linearly, `rate ·
-# step / warmup`, over the first `warmup` steps (there may be none)?
-# Count steps from 1.
+# **2. Steps needed.** Write `steps_needed(move, rate, warmup)`: how many steps of
+# length `rate` must a parameter take to move by `move`, if the length grows linearly,
+# `rate · step / warmup`, over the first `warmup` steps (there may be none)? Count steps
+# from 1.
 
 # %%
 steps_needed = ...  # def steps_needed(move, rate, warmup): …
@@ -718,10 +721,11 @@ check.look(look)
 #
 # A tagger is scored by whole spans. Trained through the chain, a CRF beats a softmax at
 # both sizes, and only part of the gain is legality; what the features look at brings as
-# much again. With few sentences counting is hard to beat. A linear CRF is convex and a quasi-Newton method finds its one
-# bottom without a learning rate, by estimating curvature from differences of gradients,
-# never from second derivatives. With a network the valley is gone, and AdamW on batches
-# does the work; then the CRF needs a learning rate of its own, or it stays random.
+# much again. With few sentences counting is hard to beat. A linear CRF is convex and a
+# quasi-Newton method finds its one bottom without a learning rate, by estimating
+# curvature from differences of gradients, never from second derivatives. With a network
+# the valley is gone, and AdamW on batches does the work; then the CRF needs a learning
+# rate of its own, or it stays random.
 #
 # This chapter followed labels along a line. The next builds what computes their
 # emissions. Where to look a claim up: [the ledger](../ledger).

@@ -18,13 +18,14 @@
 #   move;
 # - choose a range, and know what clipping costs and what it buys;
 # - multiply matrices of integers that stand for shifted numbers, by hand and in code;
-# - find the outlier that ruins a layer of a real BERT, and name four ways to live with it;
+# - find the outlier that ruins a layer of a real BERT, and name four ways to live with
+#   it;
 # - go down to four bits with NF4 and GPTQ, and see where each is oversold.
 #
 # You need [products](../00_tensors/01_products), and a gradient
 # ([learning](../00_tensors/03_learning)) for one formula near the end. The real numbers
-# come from MiniLM, a small BERT: six layers, each of which reads 384 coordinates of every
-# token and adds something to them. More you need not know of it.
+# come from MiniLM, a small BERT: six layers, each of which reads 384 coordinates of
+# every token and adds something to them. More you need not know of it.
 
 # %% tags=["hide-input"]
 import itertools
@@ -98,9 +99,9 @@ for x in (-1, 0, 0.33, 0.5, 2, 2.4):
 
 # %% [markdown]
 # Four things to see. The zero comes back as zero, exactly; networks are full of exact
-# zeros, from ReLU and padding, and a grid is moved a little so that they stay exact. The
-# ends of the range come back too. 0.5 is a tie, two and a half steps: it went to 2, the
-# *even* neighbour, not up. And 2.4 lies outside, so it was *clipped* (截断) to 2.
+# zeros, from ReLU and padding, and a grid is moved a little so that they stay exact.
+# The ends of the range come back too. 0.5 is a tie, two and a half steps: it went to 2,
+# the *even* neighbour, not up. And 2.4 lies outside, so it was *clipped* (截断) to 2.
 #
 # ## In general
 #
@@ -112,12 +113,13 @@ for x in (-1, 0, 0.33, 0.5, 2, 2.4):
 # $$ (eq-quantise)
 #
 # For a range $[\alpha, \beta]$ that holds 0, the *asymmetric* (非对称) grid is
-# $s = (\beta - \alpha) / (2^b - 1)$ and $z = q_{\min} - \mathrm{round}(\alpha / s)$. The
-# *symmetric* (对称) one puts $z = 0$ and covers $[-m, m]$ with
+# $s = (\beta - \alpha) / (2^b - 1)$ and $z = q_{\min} - \mathrm{round}(\alpha / s)$.
+# The *symmetric* (对称) one puts $z = 0$ and covers $[-m, m]$ with
 # $m = \max(|\alpha|, |\beta|)$. It is used for weights, which lie about zero on both
-# sides anyway, and it makes products cheaper, as we shall see. There is one integer more
-# below zero than above. PyTorch divides $2m$ by all $2^b - 1$ steps all the same, so that
-# $m$ itself is clipped, by half a step; with `narrow` the lowest integer is left out.
+# sides anyway, and it makes products cheaper, as we shall see. There is one integer
+# more below zero than above. PyTorch divides $2m$ by all $2^b - 1$ steps all the same,
+# so that $m$ itself is clipped, by half a step; with `narrow` the lowest integer is
+# left out.
 
 # %%
 show(Grid, grid_of, quantise, dequantise)
@@ -160,8 +162,8 @@ figures.digest("moved", moved)
 
 # %% [markdown]
 # If the tooth of this saw is met at a random place, the error is uniform in
-# $[-s/2, s/2]$, and its mean square is $s^2/12$. That gives a forecast. A symmetric grid
-# has $s = 2m / (2^b - 1)$; compare $s^2/12$ with the mean square $\sigma^2$ of the
+# $[-s/2, s/2]$, and its mean square is $s^2/12$. That gives a forecast. A symmetric
+# grid has $s = 2m / (2^b - 1)$; compare $s^2/12$ with the mean square $\sigma^2$ of the
 # numbers themselves, in *decibels* (分贝), ten times the logarithm to base ten:
 #
 # $$
@@ -191,15 +193,16 @@ for bits in (4, 6, 8):
     print("foretold", approx(forecast(normal, bits), found - 1, found + 1, "dB"))
 
 # %% [markdown]
-# With 4 bits the forecast is half a decibel too high, since it took the 15 steps for 16.
+# With 4 bits the forecast is half a decibel too high: it took the 15 steps for 16.
 #
 # ## Equal to the library, up to a half
 #
 # ONNX defines equation {eq}`eq-quantise` as its operator QuantizeLinear, halves to the
-# even neighbour {cite}`onnxquantize`. We agree with its reference implementation bit for
-# bit, on the twenty halves below and on two million other numbers. PyTorch has two functions for the same thing. They agree neither with ONNX nor with
-# each other. All halves between −10 and 10, with scale 1 and zero-point 3, a case
-# in which no rounding of fractions can be blamed:
+# even neighbour {cite}`onnxquantize`. We agree with its reference implementation bit
+# for bit, on the twenty halves below and on two million other numbers. PyTorch has two
+# functions for the same thing. They agree neither with ONNX nor with each other. All
+# halves between −10 and 10, with scale 1 and zero-point 3, a case in which no rounding
+# of fractions can be blamed:
 
 # %%
 kinds = {"x": 1, "s": 1, "z": 3, "q": 3}  # ONNX's numbers for float32 and int8
@@ -249,8 +252,8 @@ print(approx(count, 1, 100), "not where PyTorch's do")
 assert gap.max() < 0.0301
 
 # %% [markdown]
-# A few in a million, by one step each. It does not hurt. But whoever exports a model and
-# asks for equality "bit for bit" will meet them.
+# A few in a million, by one step each. It does not hurt. But whoever exports a model
+# and asks for equality "bit for bit" will meet them.
 #
 # ## Which range? Clipping against rounding
 #
@@ -305,19 +308,20 @@ assert picks[4]["least squares"] < picks[4]["middle 99.9 %"] < picks[8]["least s
 
 # %% [markdown]
 # With 8 bits the optimum lies near four, where a few values in 100,000 are cut off, and
-# there is little to win. With 4 bits it pays to cut off everything beyond two and a half
-# standard deviations. A fixed percentile does not know how many bits there are: too wide
-# for four, too narrow for eight. The least squares observer knows, since it tries.
+# there is little to win. With 4 bits it pays to cut off everything beyond two and a
+# half standard deviations. A fixed percentile does not know how many bits there are:
+# too wide for four, too narrow for eight. The least squares observer knows, since it
+# tries.
 #
 # ## How many scales?
 #
-# A weight matrix need not have *one* scale. It may have one for each row (*per channel*,
-# 逐通道), that is, for each output, or one for each group of, say, 64 numbers of a row. A
-# scale for each row is nearly free in a product, as the next section shows; with groups
-# the sum breaks up into one for each group. Why would one want it? Take a real matrix, of
-# the first layer of MiniLM {cite}`wang2020minilm`, a BERT with six layers. Each layer has
-# a *feed-forward part* (前馈部分), two matrices that lead from 384 features to 1,536 and
-# back. This is the second of them.
+# A weight matrix need not have *one* scale. It may have one for each row (*per
+# channel*, 逐通道), that is, for each output, or one for each group of, say, 64 numbers of
+# a row. A scale for each row is nearly free in a product, as the next section shows;
+# with groups the sum breaks up into one for each group. Why would one want it? Take a
+# real matrix, of the first layer of MiniLM {cite}`wang2020minilm`, a BERT with six
+# layers. Each layer has a *feed-forward part* (前馈部分), two matrices that lead from 384
+# features to 1,536 and back. This is the second of them.
 
 # %%
 model, tokenizer = pretrained.encoder()
@@ -353,13 +357,14 @@ print("foretold for one scale:", approx(forecast(weight, 8), 7, 9, "dB"))
 
 # %% [markdown]
 # With one scale the error is about 0.4 of the weights themselves. Equation {eq}`eq-snr`
-# foretold that from two numbers: one weight of 589,824 is 175 times as large as a typical
-# one, and that eats 45 of the 53 decibels of eight bits. With a scale for each row the
-# same weight spoils its own row and no other. (We count 16 bits for each scale.)
+# foretold that from two numbers: one weight of 589,824 is 175 times as large as a
+# typical one, and that eats 45 of the 53 decibels of eight bits. With a scale for each
+# row the same weight spoils its own row and no other. (We count 16 bits for each
+# scale.)
 #
-# Is that weight an accident? We shall meet it again. To see its effect alone we stage it,
-# and close the claim. A random matrix, one entry of its first row a hundred times its maximum, and the
-# error of the *other* rows before and after:
+# Is that weight an accident? We shall meet it again. To see its effect alone we stage
+# it, and close the claim. A random matrix, one entry of its first row a hundred times
+# its maximum, and the error of the *other* rows before and after:
 
 # %%
 before = torch.tensor(
@@ -417,9 +422,10 @@ print(int_matmul(a, b, 1, 2).item(), "=", ((a.int() - 1) @ (b.int() - 2)).item()
 show(int_matmul)
 
 # %% [markdown]
-# Each difference $a_k - z_a$ is at most 255 in size, a product of two at most $255^2$, and
-# $2^{31}/255^2$ is 33,025: up to that $K$ a sum kept in 32 bits cannot overflow. Now a whole layer: inputs asymmetric,
-# weights symmetric with one scale for each row, one product of bytes, and back to float.
+# Each difference $a_k - z_a$ is at most 255 in size, a product of two at most $255^2$,
+# and $2^{31}/255^2$ is 33,025: up to that $K$ a sum kept in 32 bits cannot overflow.
+# Now a whole layer: inputs asymmetric, weights symmetric with one scale for each row,
+# one product of bytes, and back to float.
 
 # %%
 x = torch.tensor(np.random.default_rng(3).normal(0.3, 1, (5, 256)), dtype=torch.float32)
@@ -439,8 +445,8 @@ print(approx(signal_to_noise(x @ before.T, y), 30, 50, "dB"))
 # Weights can be looked at in peace, once. What flows between the layers, the
 # *activations* (激活值), comes anew with every text, and its columns are the *input*
 # features, which by {eq}`eq-int` must share a scale. We let MiniLM read English
-# paragraphs of 64 tokens and keep what each of its linear layers is fed: 32 paragraphs to
-# calibrate, 16 held out.
+# paragraphs of 64 tokens and keep what each of its linear layers is fed: 32 paragraphs
+# to calibrate, 16 held out.
 
 # %%
 long = [p for p in datasets.english().split("\n\n") if len(p.split()) > 64]
@@ -481,11 +487,11 @@ print("layer 0: peak ÷ ordinary peak", approx(quotient, 15, 20))
 # %% [markdown]
 # Feature 99, whichever layer reads. The large weight that we met above is the one that
 # writes into it, in row 99; in the first four layers the greatest weight stands in that
-# row. It stood in column 856. Who speaks there? Column $k$ belongs to hidden feature $k$
-# of the feed-forward part. For each layer: the hidden feature of the greatest value, the
-# column of the greatest weight, the tokens at which the feature comes to more than half
-# of its peak; and, at the tokens that begin a text, what the layer reads in coordinate 99
-# and what this one hidden feature adds to it.
+# row. It stood in column 856. Who speaks there? Column $k$ belongs to hidden feature
+# $k$ of the feed-forward part. For each layer: the hidden feature of the greatest
+# value, the column of the greatest weight, the tokens at which the feature comes to
+# more than half of its peak; and, at the tokens that begin a text, what the layer reads
+# in coordinate 99 and what this one hidden feature adds to it.
 
 # %%
 for layer in range(6):
@@ -504,35 +510,36 @@ for layer in range(6):
     assert layer > 3 or (read.min() > 10 and adds.min() > 30)
 
 # %% [markdown]
-# A machine comes to light. In each of the first four layers one hidden feature is quiet at
-# 2,016 tokens and loud at the 32 that begin a text: `[CLS]`, the mark that stands before
-# every text. There coordinate 99 is large already, with a positive sign, and through the
-# greatest weight of the layer the feature adds more than stands there. A normalisation
-# shrinks the sum, and the next layer does it again. It is no freak of MiniLM. BERT has
-# such features {cite}`bondarenko2021understanding`; in language models from about 6.7
-# billion parameters on they appear in every layer {cite}`dettmers2022llmint8`; and
-# *massive activations* of a few fixed features at the first token, which hardly depend on
-# the text and work as a bias, have been found in many of them {cite}`sun2024massive`.
+# A machine comes to light. In each of the first four layers one hidden feature is quiet
+# at 2,016 tokens and loud at the 32 that begin a text: `[CLS]`, the mark that stands
+# before every text. There coordinate 99 is large already, with a positive sign, and
+# through the greatest weight of the layer the feature adds more than stands there. A
+# normalisation shrinks the sum, and the next layer does it again. It is no freak of
+# MiniLM. BERT has such features {cite}`bondarenko2021understanding`; in language models
+# from about 6.7 billion parameters on they appear in every layer
+# {cite}`dettmers2022llmint8`; and *massive activations* of a few fixed features at the
+# first token, which hardly depend on the text and work as a bias, have been found in
+# many of them {cite}`sun2024massive`.
 #
-# For rounding it means: one token in 64 sets the scale of all. Four ways out are in use.
-# LLM.int8() {cite}`dettmers2022llmint8` leaves the few large features in floating point
-# and multiplies the rest as integers: exercise 3. One can give each *token* a scale of
-# its own, which {eq}`eq-int` allows, for it stands outside the sum; it must then be
-# measured at each call. The other two change the numbers before they are rounded, in
-# such a way that the product does not change.
+# For rounding it means: one token in 64 sets the scale of all. Four ways out are in
+# use. LLM.int8() {cite}`dettmers2022llmint8` leaves the few large features in floating
+# point and multiplies the rest as integers: exercise 3. One can give each *token* a
+# scale of its own, which {eq}`eq-int` allows, for it stands outside the sum; it must
+# then be measured at each call. The other two change the numbers before they are
+# rounded, in such a way that the product does not change.
 #
-# **SmoothQuant** {cite}`xiao2023smoothquant` divides feature $k$ of the input by a number
-# $s_k$ and multiplies column $k$ of the weight by it. $\sum_k (x_k / s_k)(w_k s_k)$ is
-# what it was. The difficulty moves from the activations, which have peaks, to the
-# weights, which are flat and have room. (That they have many scales does not help: column
-# $k$ runs through every row.) With $\alpha = \tfrac12$,
-# $s_k = \max|x_k|^{\alpha} / \max|w_k|^{1-\alpha}$ makes both peaks of each $k$ equal to
-# $\sqrt{\max|x_k| \max|w_k|}$.
+# **SmoothQuant** {cite}`xiao2023smoothquant` divides feature $k$ of the input by a
+# number $s_k$ and multiplies column $k$ of the weight by it.
+# $\sum_k (x_k / s_k)(w_k s_k)$ is what it was. The difficulty moves from the
+# activations, which have peaks, to the weights, which are flat and have room. (That
+# they have many scales does not help: column $k$ runs through every row.) With
+# $\alpha = \tfrac12$, $s_k = \max|x_k|^{\alpha} / \max|w_k|^{1-\alpha}$ makes both
+# peaks of each $k$ equal to $\sqrt{\max|x_k| \max|w_k|}$.
 #
 # **A rotation.** For an orthogonal matrix $Q$, $(xQ)(WQ)^\top = x Q Q^\top W^\top$ is
 # $x W^\top$ again. A *Hadamard matrix* (哈达玛矩阵) has entries $\pm 1/\sqrt{K}$ only, so
-# every new feature is a sum, up to signs, of *all* old ones, and a peak $m$ in one place
-# becomes $m/\sqrt{K}$ in each {cite}`ashkboos2024quarot`.
+# every new feature is a sum, up to signs, of *all* old ones, and a peak $m$ in one
+# place becomes $m/\sqrt{K}$ in each {cite}`ashkboos2024quarot`.
 
 # %%
 show(smoothing, hadamard)
@@ -566,8 +573,8 @@ assert found["as it is"] < tame - 10
 assert min(found["smoothed"], found["rotated"]) > tame - 2
 
 # %% [markdown]
-# One feature, a hundred times as large, costs the product some 15 decibels. Both remedies
-# bring them all back, and the products in floats are untouched.
+# One feature, a hundred times as large, costs the product some 15 decibels. Both
+# remedies bring them all back, and the products in floats are untouched.
 #
 # Now MiniLM, both matrices of the feed-forward part of each layer. The grids and the
 # factors $s_k$ come from the calibration texts, and the output is measured on the
@@ -644,8 +651,8 @@ for how in ("rotated", "a scale for each token"):
 
 # %% [markdown]
 # For the first matrix everything happens as the papers promise: smoothing is worth more
-# than a bit, rotating about two. For the second, **smoothing makes things worse**, in five
-# layers of six. In the first four we know why: the loud feature meets the greatest
+# than a bit, rotating about two. For the second, **smoothing makes things worse**, in
+# five layers of six. In the first four we know why: the loud feature meets the greatest
 # weight. Both peaks of that $k$ become $\sqrt{\max|x_k| \max|w_k|}$, and where both
 # factors are far above the ordinary, what was to shrink grows:
 
@@ -663,17 +670,18 @@ for layer in range(4):
 # The authors smooth the inputs of attention and of the first matrix, where $1/s$ can be
 # merged into the normalisation before it.
 #
-# The rotation helps wherever there is something to help, at a price that the picture does
-# not show: $xQ$ is a further product, unless $Q$ can be merged into what stands before.
-# With RMSNorm ([three axes](../01_norms/02_three_axes)) it can {cite}`ashkboos2024quarot`, for a rotation does not change the mean
-# square. LayerNorm subtracts a mean as well, and that is not the same after a rotation.
-# A scale for each token does nearly as well, and in the last layers' second matrix
-# better, since the outlier lives at one token; it asks for its range at each call.
+# The rotation helps wherever there is something to help, at a price that the picture
+# does not show: $xQ$ is a further product, unless $Q$ can be merged into what stands
+# before. With RMSNorm ([three axes](../01_norms/02_three_axes)) it can
+# {cite}`ashkboos2024quarot`, for a rotation does not change the mean square. LayerNorm
+# subtracts a mean as well, and that is not the same after a rotation. A scale for each
+# token does nearly as well, and in the last layers' second matrix better, since the
+# outlier lives at one token; it asks for its range at each call.
 #
 # ## Four bits: NF4
 #
-# When memory is the problem, weights are kept with 4 bits and turned back into floats for
-# the product: *weight-only quantisation* (仅权重量化). Sixteen levels are few, so every
+# When memory is the problem, weights are kept with 4 bits and turned back into floats
+# for the product: *weight-only quantisation* (仅权重量化). Sixteen levels are few, so every
 # block of 64 weights gets its own scale. Must the levels be equally far apart? Weights
 # are roughly normal, dense about zero. NF4 {cite}`dettmers2023qlora` takes quantiles of
 # the normal distribution, divided so that the outermost are −1 and 1.
@@ -701,9 +709,9 @@ figures.digest("divided weights", scaled)
 # %% [markdown]
 # It is often said that NF4 is the best format for normal weights, "information
 # theoretically optimal" in the words of its paper. What it makes equal is roughly how
-# *often* each level is used. What a product feels is how *far* the weights move, and that
-# is another question. We ask it, in blocks of 64, with the cost of each format in bits
-# (scales of 16 bits, an integer zero-point of 4):
+# *often* each level is used. What a product feels is how *far* the weights move, and
+# that is another question. We ask it, in blocks of 64, with the cost of each format in
+# bits (scales of 16 bits, an integer zero-point of 4):
 
 
 # %%
@@ -742,22 +750,23 @@ print("normal weights: NF4 < searched int4 < searched NF4; uniform ones: int4 wi
 
 # %% [markdown]
 # The usual comparison is with the symmetric int4, and there NF4 wins by a decibel. Give
-# int4 a zero-point, for a sixteenth of a bit, and the two are level. Choose the range of
-# each block by least squares, and the equidistant grid is ahead of NF4 as its paper has
-# it. That is not yet fair. Give NF4 the same search, and on normal and on real weights it
-# leads again, with a sixteenth of a bit less: its levels are good, and so is the search,
-# and **whoever compares two formats must search for both**. NF4's levels assume that a
-# block's greatest weight sits at its end, and two of the sixteen levels wait there for one
-# weight in 64; that is what the search wins back. That it cannot be optimal, since the
-# divided weights lie differently for each size of block, has been shown by calculation
-# {cite}`yoshida2023nf4`; in exercise 4 you find better levels yourself. Note the column of
-# uniform numbers: a format is good *for* a distribution.
+# int4 a zero-point, for a sixteenth of a bit, and the two are level. Choose the range
+# of each block by least squares, and the equidistant grid is ahead of NF4 as its paper
+# has it. That is not yet fair. Give NF4 the same search, and on normal and on real
+# weights it leads again, with a sixteenth of a bit less: its levels are good, and so is
+# the search, and **whoever compares two formats must search for both**. NF4's levels
+# assume that a block's greatest weight sits at its end, and two of the sixteen levels
+# wait there for one weight in 64; that is what the search wins back. That it cannot be
+# optimal, since the divided weights lie differently for each size of block, has been
+# shown by calculation {cite}`yoshida2023nf4`; in exercise 4 you find better levels
+# yourself. Note the column of uniform numbers: a format is good *for* a distribution.
 #
 # ## GPTQ: round for the product, not for the weight
 #
 # So far each weight went to its nearest level, *round to nearest* (RTN, 就近舍入). But
 # nobody looks at weights; what counts is the product with what is fed. Take one row $w$
-# of a weight, inputs $X$ of shape $(n, K)$, and rounded weights $q$. The output moves by
+# of a weight, inputs $X$ of shape $(n, K)$, and rounded weights $q$. The output moves
+# by
 #
 # $$
 # \lVert X (q - w) \rVert^2 = (q - w)^\top H \, (q - w), \qquad H = X^\top X .
@@ -766,8 +775,8 @@ print("normal weights: NF4 < searched int4 < searched NF4; uniform ones: int4 wi
 # If features go together, $H$ is not diagonal, and **one error can make up for
 # another**. By hand: two weights of 0.6, to be rounded to integers, and features with
 # $H = \begin{pmatrix} 1 & 0.9 \\ 0.9 & 1 \end{pmatrix}$. Nearest is (1, 1), with errors
-# $(0.4, 0.4)$, and it costs $0.16 + 0.16 + 2 \cdot 0.9 \cdot 0.16 = 0.608$. Now round the
-# first to 1 and ask what the second *should* be, given that. Too much by 0.4 in the
+# $(0.4, 0.4)$, and it costs $0.16 + 0.16 + 2 \cdot 0.9 \cdot 0.16 = 0.608$. Now round
+# the first to 1 and ask what the second *should* be, given that. Too much by 0.4 in the
 # first is made good by $0.9 \cdot 0.4 = 0.36$ less in the second: 0.24, which rounds to
 # 0. The cost of (1, 0) is $0.16 + 0.36 - 2 \cdot 0.9 \cdot 0.24 = 0.088$, a seventh,
 # though the second weight has been moved farther than it need have been.
@@ -779,19 +788,19 @@ for q in itertools.product((0, 1), repeat=2):
 
 # %% [markdown]
 # In general: weight $k$ has been rounded, with the error $e = w_k - q_k$. Which change
-# $\delta$ of the weights not yet rounded, with $\delta_k = -e$ given, costs least? Set the
-# gradient of $\delta^\top H \delta$ to zero in all free directions:
+# $\delta$ of the weights not yet rounded, with $\delta_k = -e$ given, costs least? Set
+# the gradient of $\delta^\top H \delta$ to zero in all free directions:
 #
 # $$
 # \delta = - \frac{e}{[H^{-1}]_{kk}} \, [H^{-1}]_{:,k} ,
 # $$ (eq-obs)
 #
-# with $H$ restricted to $k$ and what comes after it. This is the *optimal brain surgeon*
-# {cite}`hassibi1993obs`, thirty years old. GPTQ {cite}`frantar2023gptq` noticed that with
-# one order of the columns for all rows, the inverses are the same for every row, and that
-# all of them can be read off one Cholesky factor of $H^{-1}$, a triangular $U$ with
-# $U^\top U = H^{-1}$. ($H$ is called the *Hessian* (黑塞矩阵), the matrix of second
-# derivatives of the loss, up to a factor.)
+# with $H$ restricted to $k$ and what comes after it. This is the *optimal brain
+# surgeon* {cite}`hassibi1993obs`, thirty years old. GPTQ {cite}`frantar2023gptq`
+# noticed that with one order of the columns for all rows, the inverses are the same for
+# every row, and that all of them can be read off one Cholesky factor of $H^{-1}$, a
+# triangular $U$ with $U^\top U = H^{-1}$. ($H$ is called the *Hessian* (黑塞矩阵), the
+# matrix of second derivatives of the loss, up to a factor.)
 
 # %%
 show(gptq)
@@ -839,15 +848,16 @@ assert (
 )
 
 # %% [markdown]
-# Two surprises. The weights that GPTQ leaves are *farther* from the true ones than those
-# of RTN, by some three decibels, and yet the output is better. And with fewer tokens than
-# features GPTQ **learns them by heart**: superb on the tokens it has seen, no better than
-# RTN on others. From about a thousand tokens on it is worth half a bit on new text,
-# without any training. That a method needs "no retraining" does not mean that it cannot
-# overfit.
+# Two surprises. The weights that GPTQ leaves are *farther* from the true ones than
+# those of RTN, by some three decibels, and yet the output is better. And with fewer
+# tokens than features GPTQ **learns them by heart**: superb on the tokens it has seen,
+# no better than RTN on others. From about a thousand tokens on it is worth half a bit
+# on new text, without any training. That a method needs "no retraining" does not mean
+# that it cannot overfit.
 #
-# A related method, AWQ {cite}`lin2024awq`, keeps RTN and scales up the columns that meet
-# large activations, as SmoothQuant does, so that what matters most is rounded most finely.
+# A related method, AWQ {cite}`lin2024awq`, keeps RTN and scales up the columns that
+# meet large activations, as SmoothQuant does, so that what matters most is rounded most
+# finely.
 #
 # ## Where people go wrong
 #
@@ -878,14 +888,16 @@ print(
 )
 
 # %% [markdown]
-# These are random bytes, which are hard on it; in a network it happens to fewer sums, and
-# is the harder to notice. With *seven* bits for the inputs no pair can overflow. That is
-# the sense of `reduce_range`, with which PyTorch's dynamic quantisation takes 128 of the
-# 256 integers, as the next page finds out; OpenVINO's manual gives the saturation a page
-# of its own and reduces the weights instead {cite}`openvinosaturation`. `torch._int_mm`, PyTorch's product of bytes, was
-# wrong on processors of this kind {cite}`pytorchintmm`. Today it asks the processor first
-# and, without these instructions, takes a slow loop; it is still wrong where its library
-# has been told by `ONEDNN_MAX_CPU_ISA` to do without them. `int_product`, on which `int_matmul` above rests, asks it once for products whose sum it knows, and takes
+# These are random bytes, which are hard on it; in a network it happens to fewer sums,
+# and is the harder to notice. With *seven* bits for the inputs no pair can overflow.
+# That is the sense of `reduce_range`, with which PyTorch's dynamic quantisation takes
+# 128 of the 256 integers, as the next page finds out; OpenVINO's manual gives the
+# saturation a page of its own and reduces the weights instead
+# {cite}`openvinosaturation`. `torch._int_mm`, PyTorch's product of bytes, was wrong on
+# processors of this kind {cite}`pytorchintmm`. Today it asks the processor first and,
+# without these instructions, takes a slow loop; it is still wrong where its library has
+# been told by `ONEDNN_MAX_CPU_ISA` to do without them. `int_product`, on which
+# `int_matmul` above rests, asks it once for products whose sum it knows, and takes
 # float32 if the answer is wrong: whole numbers are exact there up to $2^{24}$, that is,
 # for 1,024 products of bytes at a time.
 
@@ -955,8 +967,8 @@ def mixed_product(x, weight, threshold):
 check.mixed_product(mixed_product)
 
 # %% [markdown]
-# **4. For an evening: better than NF4.** Find sixteen levels in ascending order that lose
-# less in mean square than NF4's on normal weights in blocks of 64, divided by the
+# **4. For an evening: better than NF4.** Find sixteen levels in ascending order that
+# lose less in mean square than NF4's on normal weights in blocks of 64, divided by the
 # greatest of the block: less by a good twentieth. The check measures them on blocks of
 # its own. A way: draw many blocks; give every weight to its nearest level; move each
 # level to where it would serve its weights best; repeat. (Lloyd's algorithm. Which mean
@@ -979,21 +991,20 @@ for _ in range(40):
 check.levels(levels)
 
 # %% [markdown]
-# Look at the levels: neither 0 nor ±1 is among them. What would it cost to keep an exact
-# zero?
+# Look at the levels: neither 0 nor ±1 is among them. What would it cost to keep an
+# exact zero?
 #
 # ## In short
 #
-# A scale and a zero-point turn numbers into integers; inside the range each moves by half
-# a step at most, with no training, and a bit is worth 6 dB. What spoils it is the
+# A scale and a zero-point turn numbers into integers; inside the range each moves by
+# half a step at most, with no training, and a bit is worth 6 dB. What spoils it is the
 # quotient of peak and typical size: one weight of MiniLM left its matrix 8 dB, and a
-# scale for each row 33. In activations the features must share one; factors or a rotation
-# shift the peaks elsewhere and leave the product as it was, which helps where elsewhere
-# there is room. Integers are
-# multiplied with three sums for the zero-points, in 32 bits, and not in 16. With four
-# bits the levels and the choice of each block's range both count, and a fair comparison
-# searches for both formats; and GPTQ, which rounds for the product, can overfit like any
-# method that looks at data.
+# scale for each row 33. In activations the features must share one; factors or a
+# rotation shift the peaks elsewhere and leave the product as it was, which helps where
+# elsewhere there is room. Integers are multiplied with three sums for the zero-points,
+# in 32 bits, and not in 16. With four bits the levels and the choice of each block's
+# range both count, and a fair comparison searches for both formats; and GPTQ, which
+# rounds for the product, can overfit like any method that looks at data.
 #
 # The claim held: no retraining, and a loss that can be foretold. When activations get
 # their scales, beforehand or at each call, is the question of [the next

@@ -9,19 +9,20 @@
 # %% [markdown]
 # # Static and dynamic
 #
-# The weights of a network lie still. One can look at them for an hour, choose a grid, and
-# round. What flows *between* the layers comes anew with every text, and its grid needs a
-# range too. Whoever fixes the range beforehand can be caught out by a text that is louder
-# than expected. Whoever measures at every call is never caught out, and gets a network in
-# which the meaning of a sentence depends on its neighbours in the batch. At the end of
-# this page you can
+# The weights of a network lie still. One can look at them for an hour, choose a grid,
+# and round. What flows *between* the layers comes anew with every text, and its grid
+# needs a range too. Whoever fixes the range beforehand can be caught out by a text that
+# is louder than expected. Whoever measures at every call is never caught out, and gets
+# a network in which the meaning of a sentence depends on its neighbours in the batch.
+# At the end of this page you can
 #
 # - tell static, dynamic and weight-only quantisation apart by one question: when is the
 #   range of the activations known?
 # - calibrate, and say how a static layer fails above *and* below its range;
 # - show what dynamic quantisation saves and what it does not: bytes, multiplications,
 #   accuracy;
-# - train a network with the rounding in place, through a function whose derivative is 0;
+# - train a network with the rounding in place, through a function whose derivative is
+#   0;
 # - say what stays in floating point, and which half of the usual reasons is only habit.
 #
 # You need [int8 arithmetic](01_int8_arithmetic), and the training loop of
@@ -88,17 +89,18 @@ from utils.quantization import (
 # %% [markdown]
 # ## By hand: the same three numbers, louder and softer
 #
-# Suppose that all the numbers we have ever seen before a layer lay between −1 and 2. Four
-# bits make 15 steps, so a step is 0.2 wide, as on the page before. Now a text brings
-# (−0.5, 1, 2). On that grid it is read as (−0.4, 1, 2): −0.5 lies half-way between two
-# levels.
+# Suppose that all the numbers we have ever seen before a layer lay between −1 and 2.
+# Four bits make 15 steps, so a step is 0.2 wide, as on the page before. Now a text
+# brings (−0.5, 1, 2). On that grid it is read as (−0.4, 1, 2): −0.5 lies half-way
+# between two levels.
 #
 # The next text brings the same three numbers ten times as large, (−5, 10, 20). The grid
-# ends at 2. All three fall on its ends, and the layer reads (−1, 2, 2). Had we looked at
-# these three numbers first, we would have made the steps $25 / 15 = 1.67$ wide, and they
-# would have come out as they went in, for −5 is exactly −3 steps, and 10 and 20 are 6
-# and 12. The third text brings a tenth of the first, (−0.05, 0.1, 0.2). Nothing is clipped now, and
-# still the fixed grid reads (0, 0, 0.2): its steps are as wide as the numbers.
+# ends at 2. All three fall on its ends, and the layer reads (−1, 2, 2). Had we looked
+# at these three numbers first, we would have made the steps $25 / 15 = 1.67$ wide, and
+# they would have come out as they went in, for −5 is exactly −3 steps, and 10 and 20
+# are 6 and 12. The third text brings a tenth of the first, (−0.05, 0.1, 0.2). Nothing
+# is clipped now, and still the fixed grid reads (0, 0, 0.2): its steps are as wide as
+# the numbers.
 
 
 # %%
@@ -167,8 +169,9 @@ print(theirs.weight().dtype, tuple(before.shape), "before any input")
 
 # %% [markdown]
 # "Weights-only"? If that were so, the layer would multiply its floats $x$ by the weight
-# read back from int8. We compute that product, and ours in integers, and ask which of the
-# two PyTorch has computed. (It takes 7 bits for the input, as the page before explained.)
+# read back from int8. We compute that product, and ours in integers, and ask which of
+# the two PyTorch has computed. (It takes 7 bits for the input, as the page before
+# explained.)
 
 
 # %%
@@ -214,16 +217,16 @@ settle(
 # %% [markdown]
 # ## Static: a window that stays
 #
-# For a static layer we let an observer read samples, keep the range that it has seen, and
-# read everything else on that grid. Two layers calibrated on different data have the same weights, to the bit, and
-# different grids for their input. **Without calibration there is no static layer**: this
-# is what the notes' definition leaves out.
+# For a static layer we let an observer read samples, keep the range that it has seen,
+# and read everything else on that grid. Two layers calibrated on different data have
+# the same weights, to the bit, and different grids for their input. **Without
+# calibration there is no static layer**: this is what the notes' definition leaves out.
 #
 # In PyTorch that takes three steps: *prepare* puts an observer before the layer and one
 # behind it, running the model on samples fills them, *convert* makes the layer of
 # integers. The second observer is there because PyTorch's static layer also hands its
-# *output* on as integers, so that two of them in a row need no floats between them. Ours
-# returns floats; rounded to the same grid, they agree.
+# *output* on as integers, so that two of them in a row need no floats between them.
+# Ours returns floats; rounded to the same grid, they agree.
 
 
 # %%
@@ -297,15 +300,16 @@ figures.digest("dynamic", [*errors["dynamic"].values()])
 # %% [markdown]
 # Read {numref}`fig-factor` from the middle. At factor 1 one is as good as the other. To
 # the right the static one clips: at ten times its error is two thirds of the signal. To
-# the left its error grows as one over the factor, because the steps stay as wide as they
-# were while the numbers shrink: at a hundredth it is worse than at ten times. The V has
-# one tip.
+# the left its error grows as one over the factor, because the steps stay as wide as
+# they were while the numbers shrink: at a hundredth it is worse than at ten times. The
+# V has one tip.
 #
 # ## A real network that does not slide
 #
 # So calibrate on whatever your users will write? Let us see how bad it is. MiniLM
-# {cite}`wang2020minilm`, six layers, made for English, is calibrated on English prose, and then reads
-# everyday sentences, Python code, and Chinese. What are its linear layers fed?
+# {cite}`wang2020minilm`, six layers, made for English, is calibrated on English prose,
+# and then reads everyday sentences, Python code, and Chinese. What are its linear
+# layers fed?
 
 # %%
 model, tokenizer = pretrained.encoder()
@@ -352,14 +356,15 @@ widest = (widths.max(1) / widths.min(1)).max()
 print("first matrix, widest ÷ narrowest range of a layer:", approx(widest, 1, 1.25))
 
 # %% [markdown]
-# Almost nothing slides. At the entrance of every feed-forward part code, prose and Chinese
-# have the same highest value within a few per cent, and ranges that differ by a fifth or
-# so at most. Why? A LayerNorm stands there ([three
-# axes](../01_norms/02_three_axes)), which divides by the standard deviation: make its
-# input ten times as large, and its output is what it was. The V of the figure before is
-# that of a network without norms. The second matrix has no norm before it, and in the last
-# two layers everyday sentences and Chinese reach only half to three quarters as far as
-# prose. Calibrated on prose, that costs them up to one of their eight bits there.
+# Almost nothing slides. At the entrance of every feed-forward part code, prose and
+# Chinese have the same highest value within a few per cent, and ranges that differ by a
+# fifth or so at most. Why? A LayerNorm stands there
+# ([three axes](../01_norms/02_three_axes)), which divides by the standard deviation:
+# make its input ten times as large, and its output is what it was. The V of the figure
+# before is that of a network without norms. The second matrix has no norm before it,
+# and in the last two layers everyday sentences and Chinese reach only half to three
+# quarters as far as prose. Calibrated on prose, that costs them up to one of their
+# eight bits there.
 
 # %%
 norm = model.encoder.layer[0].attention.output.LayerNorm
@@ -369,10 +374,10 @@ with torch.no_grad():
 print("LayerNorm(10 x) equals LayerNorm(x) to 1e-4")
 
 # %% [markdown]
-# How many texts does calibration then need? We convert MiniLM three times, with one scale
-# for each row of a weight: dynamic; static, calibrated on the first sixteen paragraphs;
-# static, calibrated on **one**. The sentence vectors of 24 everyday sentences are compared
-# with those of the float model by their cosine.
+# How many texts does calibration then need? We convert MiniLM three times, with one
+# scale for each row of a weight: dynamic; static, calibrated on the first sixteen
+# paragraphs; static, calibrated on **one**. The sentence vectors of 24 everyday
+# sentences are compared with those of the float model by their cosine.
 
 
 # %%
@@ -408,14 +413,14 @@ means = [found.mean() for found in cosines.values()]
 assert max(means) - min(means) < 0.01
 
 # %% [markdown]
-# One paragraph of English is enough, and measuring at every call gains nothing. (Most of
-# what they all lose comes from the outlier of the page before, as we shall see.) It is a fact about this
-# network, though, not about static quantisation: MiniLM is normalised, and its greatest
-# activation is there in every text.
+# One paragraph of English is enough, and measuring at every call gains nothing. (Most
+# of what they all lose comes from the outlier of the page before, as we shall see.) It
+# is a fact about this network, though, not about static quantisation: MiniLM is
+# normalised, and its greatest activation is there in every text.
 #
 # "All parameters and activations of the whole model", the notes say. Ours has converted
-# the linear layers, for reasons that a later section gives. PyTorch's static tool keeps a
-# table of what it converts. The norm is in it, the softmax is not:
+# the linear layers, for reasons that a later section gives. PyTorch's static tool keeps
+# a table of what it converts. The norm is in it, the softmax is not:
 
 # %%
 table = torch.ao.quantization.get_default_static_quant_module_mappings()
@@ -455,14 +460,14 @@ for name, found in turned.items():
 assert 1 - turned["dynamic"].min() > 4 * (1 - turned["static, 16 texts"].min())
 
 # %% [markdown]
-# The sentence is the same, the weights are the same, and its vector has turned by as much
-# as quantisation itself turned it. (The static network may move a little too: a difference
-# in the last bit of a float can push a number over a half, and rounding makes a whole step
-# of it.) A search engine that embeds its documents in batches and its queries one by one
-# compares vectors of two slightly different models. And a test
-# that passes with a batch of one can fail with a batch of two. The cure is one scale for
-# each *row*, that is, each token, which no other row can change. In our code this is one
-# method, and torchao's int8 does the same, per token {cite}`torchaoinference`:
+# The sentence is the same, the weights are the same, and its vector has turned by as
+# much as quantisation itself turned it. (The static network may move a little too: a
+# difference in the last bit of a float can push a number over a half, and rounding
+# makes a whole step of it.) A search engine that embeds its documents in batches and
+# its queries one by one compares vectors of two slightly different models. And a test
+# that passes with a batch of one can fail with a batch of two. The cure is one scale
+# for each *row*, that is, each token, which no other row can change. In our code this
+# is one method, and torchao's int8 does the same, per token {cite}`torchaoinference`:
 
 
 # %%
@@ -489,8 +494,8 @@ print(
 )
 
 # %% [markdown]
-# In MiniLM the loud neighbour sits in every text: its first token. Most of what int8 costs
-# this network it costs because all tokens share a scale with that one.
+# In MiniLM the loud neighbour sits in every text: its first token. Most of what int8
+# costs this network it costs because all tokens share a scale with that one.
 
 # %% [markdown]
 # ## Weight-only: the third
@@ -498,10 +503,12 @@ print(
 # One can also leave the activations alone, which is
 # {term}`weight-only quantisation 仅权重量化 <weight-only quantisation>`: keep the weight in
 # int8, turn it back into floats when it is needed, and multiply floats. The rounding of
-# the activations is gone from the error, and so is the integer product. Language models at
-# home keep their weights so, with four bits, because there the time goes into *reading*
-# weights, not into multiplying. (What is multiplied is another matter: on a CPU llama.cpp
-# rounds the activations to 8 bits, block by block, at each call {cite}`llamacpp`.) We count, for the three ways, what is stored and what is multiplied.
+# the activations is gone from the error, and so is the integer product. Language models
+# at home keep their weights so, with four bits, because there the time goes into
+# *reading* weights, not into multiplying. (What is multiplied is another matter: on a
+# CPU llama.cpp rounds the activations to 8 bits, block by block, at each call
+# {cite}`llamacpp`.) We count, for the three ways, what is stored and what is
+# multiplied.
 
 # %%
 from torch.utils.flop_counter import FlopCounterMode
@@ -544,13 +551,13 @@ assert lost["weight-only"] < lost["dynamic"]
 # %% [markdown]
 # A quarter of the bytes, both times; and **not one multiplication fewer**. What
 # quantisation changes is what a multiplication costs, bytes in place of floats, on
-# processors that have instructions for it. And it adds work: the range must be found, and
-# each of the $n K$ numbers divided, rounded and clipped, which for a small $N$ can cost
-# more than it saves. So "it reduces computation" is not a matter of counting. Page 3 looks
-# at clocks.
+# processors that have instructions for it. And it adds work: the range must be found,
+# and each of the $n K$ numbers divided, rounded and clipped, which for a small $N$ can
+# cost more than it saves. So "it reduces computation" is not a matter of counting. Page
+# 3 looks at clocks.
 #
-# "It reduces memory": of the quantised weights. Here is what becomes of MiniLM, byte for
-# byte.
+# "It reduces memory": of the quantised weights. Here is what becomes of MiniLM, byte
+# for byte.
 
 
 # %%
@@ -576,12 +583,13 @@ total = sum(sizes["int8"]) / sum(sizes["float"])
 print(f"the whole: {total:.3f} of what it was")
 
 # %% [markdown]
-# The layers shrink to a quarter, the rest stays, and the rest is half of this model: its
-# embeddings.
+# The layers shrink to a quarter, the rest stays, and the rest is half of this model:
+# its embeddings.
 #
 # "While keeping accuracy": with ordinary inputs, yes. But take the same layer and make
-# *one* of its 768 input features a hundred times as large. All features share the scale.
-# The error of the output, measured against the size of the clean output both times:
+# *one* of its 768 input features a hundred times as large. All features share the
+# scale. The error of the output, measured against the size of the clean output both
+# times:
 
 # %%
 spiked = x.clone()
@@ -597,10 +605,10 @@ print(
 
 # %% [markdown]
 # The output has grown too. Against its own size the error is still more than ten times
-# what it was. It is no thought experiment. In language models from 6.7 billion parameters on, such
-# features stand in every layer, and Dettmers and others {cite}`dettmers2022llmint8` show
-# that plain int8, harmless in smaller models, ruins these; they keep the few features in
-# 16 bits, and 99.9 % of the values in 8.
+# what it was. It is no thought experiment. In language models from 6.7 billion
+# parameters on, such features stand in every layer, and Dettmers and others
+# {cite}`dettmers2022llmint8` show that plain int8, harmless in smaller models, ruins
+# these; they keep the few features in 16 bits, and 99.9 % of the values in 8.
 
 # %%
 settle(
@@ -616,12 +624,12 @@ settle(
 # %% [markdown]
 # ## The fourth: training with the rounding in place
 #
-# With 8 bits rounding after training is good enough. With very few it may not be, and then
-# one can *train* the network in the presence of the rounding, so that it finds weights that
-# bear it, which is
-# {term}`quantisation-aware training 量化感知训练 <quantisation-aware training (QAT)>`.
-# In the forward pass weights and activations are rounded and read back; the weights that
-# the optimiser moves stay floats, the *shadow weights* (影子权重).
+# With 8 bits rounding after training is good enough. With very few it may not be, and
+# then one can *train* the network in the presence of the rounding, so that it finds
+# weights that bear it, which is
+# {term}`quantisation-aware training 量化感知训练 <quantisation-aware training (QAT)>`. In the
+# forward pass weights and activations are rounded and read back; the weights that the
+# optimiser moves stay floats, the *shadow weights* (影子权重).
 #
 # There is one difficulty. The function "round" is a staircase. Its derivative is 0,
 # except at the jumps, where there is none. Backpropagation through it gives nothing:
@@ -635,8 +643,8 @@ w.grad = None
 print("through fake_quantise:", [round(g, 2) for g in w.grad.tolist()])
 
 # %% [markdown]
-# The *straight-through estimator* (直通估计, STE) {cite}`bengio2013estimating` lies: on
-# the way back it pretends that nothing was rounded, and passes the gradient on as it is,
+# The *straight-through estimator* (直通估计, STE) {cite}`bengio2013estimating` lies: on the
+# way back it pretends that nothing was rounded, and passes the gradient on as it is,
 # except where the number was clipped.
 #
 # $$
@@ -646,8 +654,8 @@ print("through fake_quantise:", [round(g, 2) for g in w.grad.tolist()])
 #
 # What such a gradient does can be seen with one weight and steps of 1. Let the loss be
 # $(\hat w - 0.7)^2$ and start at $w = 0.3$, read as $\hat w = 0$. The gradient is
-# $2 (0 - 0.7) = -1.4$: up. With a learning rate of 0.1, $w$ becomes 0.44, then 0.58, and
-# is read as 1. Now the gradient is $2 (1 - 0.7) = 0.6$: down, to 0.52, 0.46, and up
+# $2 (0 - 0.7) = -1.4$: up. With a learning rate of 0.1, $w$ becomes 0.44, then 0.58,
+# and is read as 1. Now the gradient is $2 (1 - 0.7) = 0.6$: down, to 0.52, 0.46, and up
 # again.
 
 # %%
@@ -668,17 +676,17 @@ assert abs(share - 0.7) < 0.05
 # %% [markdown]
 # It never comes to rest. It swings about 0.5, the border between two levels, and spends
 # on each side just the time that makes the *average* of $\hat w$ 0.7. Such oscillations
-# occur in real networks too {cite}`nagel2022oscillations`; the last step of a training may
-# leave a weight on either side.
+# occur in real networks too {cite}`nagel2022oscillations`; the last step of a training
+# may leave a weight on either side.
 #
 # ## Does it help?
 #
-# A small network reads scikit-learn's handwritten digits: 64 pixels, 32 hidden units, 10
-# classes. It is trained in floats for 150 steps, and then for 100 more, in two ways: in
-# floats, to be rounded *after* training (PTQ, 训练后量化), or with the rounding in place.
-# Both have had the same number of steps. PTQ gets two chances: the range of each row of a
-# weight from minimum and maximum, as in QAT, or by least squares. All three measure the
-# range of their input at each call.
+# A small network reads scikit-learn's handwritten digits: 64 pixels, 32 hidden units,
+# 10 classes. It is trained in floats for 150 steps, and then for 100 more, in two ways:
+# in floats, to be rounded *after* training (PTQ, 训练后量化), or with the rounding in place.
+# Both have had the same number of steps. PTQ gets two chances: the range of each row of
+# a weight from minimum and maximum, as in QAT, or by least squares. All three measure
+# the range of their input at each call.
 
 
 # %%
@@ -759,21 +767,22 @@ assert best[0] - naive[0] > (aware[0] - naive[0]) / 2
 
 # %% [markdown]
 # With two bits training through the rounding is best by far, if it is compared with the
-# obvious way of rounding. But most of that lead is gone once the range is chosen by least
-# squares, which needs no training; and with three or four bits hardly anything is left of it. So the order of the day is: first the range,
-# then, if the bits are very few, training. Whoever reports a gain of QAT should say which
-# rounding it is a gain over.
+# obvious way of rounding. But most of that lead is gone once the range is chosen by
+# least squares, which needs no training; and with three or four bits hardly anything is
+# left of it. So the order of the day is: first the range, then, if the bits are very
+# few, training. Whoever reports a gain of QAT should say which rounding it is a gain
+# over.
 #
 # ## What stays in floats, and why
 #
-# In all schemes as we have built them only the products are done in integers. Tools differ:
-# PyTorch's static conversion replaces LayerNorm too. Three things are usually left alone,
-# for three different reasons.
+# In all schemes as we have built them only the products are done in integers. Tools
+# differ: PyTorch's static conversion replaces LayerNorm too. Three things are usually
+# left alone, for three different reasons.
 #
 # **LayerNorm** is cheap, so there is nothing to gain: of MiniLM's parameters it holds
 # less than a thousandth. And it can make the error of a rounded input *worse*. We catch
-# what enters the LayerNorm at the end of each layer while the model reads a paragraph, and
-# round it to int8, once with one scale for all and once with one for each token:
+# what enters the LayerNorm at the end of each layer while the model reads a paragraph,
+# and round it to int8, once with one scale for all and once with one for each token:
 
 # %%
 everything = sum(p.numel() for p in model.parameters())
@@ -812,14 +821,14 @@ assert np.mean(worse["per token"]) > np.mean(worse["one scale"]) + 2
 # With one scale, the ratio of signal to noise is poor before the norm and poorer behind
 # it, in every layer. In the first layers a single token carries values thirty or fifty
 # times those of the others, a *massive activation* {cite}`sun2024massive`, and sets the
-# steps for all. Then the norm divides each token by its own standard deviation: the loud
-# token becomes quiet, and the quiet ones become loud, with their error. A scale for each
-# token repairs most of that. (Most of our matrices are fed *behind* norms, which is one
-# more reason why they bear int8 as well as they do.)
+# steps for all. Then the norm divides each token by its own standard deviation: the
+# loud token becomes quiet, and the quiet ones become loud, with their error. A scale
+# for each token repairs most of that. (Most of our matrices are fed *behind* norms,
+# which is one more reason why they bear int8 as well as they do.)
 #
 # **Softmax** turns differences into factors: an error of half a step in a score
-# multiplies a probability by $e^{s/2}$, and the more the range holds, the larger $s$ is.
-# Worst is the *mask*. A position that must not be seen gets a very negative score,
+# multiplies a probability by $e^{s/2}$, and the more the range holds, the larger $s$
+# is. Worst is the *mask*. A position that must not be seen gets a very negative score,
 # $-10{,}000$ in older code. If the scores are quantised with the mask in place, 8 bits
 # have to reach from there to the largest real score:
 
@@ -835,15 +844,15 @@ print(fake_quantise(even, grid_of(0, 1)).sum().item())
 assert coarse[0, :4].unique().numel() == 1
 
 # %% [markdown]
-# The four real scores have become one number, and attention an average. The other side of
-# the softmax has its own trap: on a grid from 0 to 1 a probability of 1/600 is less than
-# half a step, and attention spread over 600 tokens vanishes. (Integer-only networks
-# exist {cite}`kim2021ibert`; they replace softmax and norm by functions made for
-# integers.)
+# The four real scores have become one number, and attention an average. The other side
+# of the softmax has its own trap: on a grid from 0 to 1 a probability of 1/600 is less
+# than half a step, and attention spread over 600 tokens vanishes. (Integer-only
+# networks exist {cite}`kim2021ibert`; they replace softmax and norm by functions made
+# for integers.)
 #
 # **Embeddings** are looked up, not multiplied, so there is no time to win. That is a
-# reason not to care, and no reason not to do it. They are half of this model's bytes. Do
-# they bear int8?
+# reason not to care, and no reason not to do it. They are half of this model's bytes.
+# Do they bear int8?
 
 # %%
 table = model.embeddings.word_embeddings.weight.detach()  # (V, D)
@@ -859,20 +868,21 @@ print("1 − cosine of sentence vectors, worst:", approx(1 - cosine.min(), 0, 0.
 assert 1 - cosine.min() < (1 - cosines["dynamic"].min()) / 5
 
 # %% [markdown]
-# They do, and far better than the linear layers did. Leaving the embeddings in floats is
-# a default of tools that were made for speed, no law.
+# They do, and far better than the linear layers did. Leaving the embeddings in floats
+# is a default of tools that were made for speed, no law.
 #
 # ## On a GPU
 #
-# "It cannot run on a GPU" is a sentence about one tool at one time. PyTorch's old dynamic
-# layers call the operator `quantized::linear_dynamic`. An operator has a *kernel* (内核),
-# a piece of code, for each kind of device, and there is a table of them. The PyTorch of
-# this course was built without GPUs, so that *no* operator has a kernel for one here, not
-# even a product of matrices. But there is a device in every build that belongs to no
-# hardware: *meta* knows the shapes of tensors and nothing of their numbers. Whatever is
-# made of PyTorch's ordinary operations passes through it; what is made for one device
-# alone does not. We ask the table for the operator of the old layer, and for the product
-# of bytes on which its successor torchao {cite}`torchaoinference` is built:
+# "It cannot run on a GPU" is a sentence about one tool at one time. PyTorch's old
+# dynamic layers call the operator `quantized::linear_dynamic`. An operator has a
+# *kernel* (内核), a piece of code, for each kind of device, and there is a table of them.
+# The PyTorch of this course was built without GPUs, so that *no* operator has a kernel
+# for one here, not even a product of matrices. But there is a device in every build
+# that belongs to no hardware: *meta* knows the shapes of tensors and nothing of their
+# numbers. Whatever is made of PyTorch's ordinary operations passes through it; what is
+# made for one device alone does not. We ask the table for the operator of the old
+# layer, and for the product of bytes on which its successor torchao
+# {cite}`torchaoinference` is built:
 
 # %%
 has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
@@ -884,8 +894,8 @@ for operator, devices in on.items():
     print(f"{operator:26}", *devices)
 
 # %% [markdown]
-# In PyTorch's source, too, the old operator is registered for the CPU and for nothing else
-# {cite}`pytorchqlinear`. torchao calls its schemes configs:
+# In PyTorch's source, too, the old operator is registered for the CPU and for nothing
+# else {cite}`pytorchqlinear`. torchao calls its schemes configs:
 
 # %%
 import torchao.quantization as ao
@@ -900,8 +910,8 @@ print("\nint8 of both, relative error:", approx(by_torchao, 0.005, 0.3))
 assert by_torchao < 0.02 or not int8_unit_is_exact()
 
 # %% [markdown]
-# About one per cent, as ours. Where the byte unit saturates (the page before), it is more
-# than ten times as much: by default torchao trusts `torch._int_mm`. Its option
+# About one per cent, as ours. Where the byte unit saturates (the page before), it is
+# more than ten times as much: by default torchao trusts `torch._int_mm`. Its option
 # `reduce_range=True` uses 7 bits, as the old layer does, and then the error is two per
 # cent everywhere.
 #
@@ -914,12 +924,12 @@ print("torchao on meta:", tuple(moved(ghost).shape), moved(ghost).device)
 
 # %% [markdown]
 # Its weight is a tensor like others, and `.to("cuda")` moves it to a GPU; the old layer
-# keeps its weight in a packed format that only its own engine can read. That the GPU half
-# is real we take from sources. torchao lists int8, int4 and float8 inference for NVIDIA's
-# GPUs {cite}`torchaoworkflows`, and the float8 scheme with rounded activations asks for a
-# GPU, one of compute capability 8.9 or more if it is NVIDIA's {cite}`torchaoinference`.
-# LLM.int8() was written for GPUs, and its library long ran on nothing else
-# {cite}`bitsandbytes043`.
+# keeps its weight in a packed format that only its own engine can read. That the GPU
+# half is real we take from sources. torchao lists int8, int4 and float8 inference for
+# NVIDIA's GPUs {cite}`torchaoworkflows`, and the float8 scheme with rounded activations
+# asks for a GPU, one of compute capability 8.9 or more if it is NVIDIA's
+# {cite}`torchaoinference`. LLM.int8() was written for GPUs, and its library long ran on
+# nothing else {cite}`bitsandbytes043`.
 
 # %%
 settle(
@@ -937,11 +947,11 @@ settle(
 # **A batch of one in the test, a batch of many in use.** See above: with one range for
 # the batch, padding and neighbours take part in the measurement.
 #
-# **Calibration that was never done.** PyTorch's observers begin without a range. A model
-# that is converted before it has read anything gets a scale of 1 and a zero-point of 0,
-# and a warning that is easily lost; its numbers go unsigned from 0 to 255, so that
-# everything negative becomes 0 and the rest is rounded to whole numbers. It runs. In our
-# code the range is an argument and cannot be forgotten.
+# **Calibration that was never done.** PyTorch's observers begin without a range. A
+# model that is converted before it has read anything gets a scale of 1 and a zero-point
+# of 0, and a warning that is easily lost; its numbers go unsigned from 0 to 255, so
+# that everything negative becomes 0 and the rest is rounded to whole numbers. It runs.
+# In our code the range is an argument and cannot be forgotten.
 
 # %%
 forgotten = through_torch(linear, [])
@@ -950,18 +960,19 @@ print(forgotten.quant.zero_point.item(), end=", ")
 print("relative error", approx(relative(y, forgotten(x)), 0.5, 1.2))
 
 # %% [markdown]
-# **Trusting the norm too far.** A network without norms slides out of its window when the
-# input's units change. One with norms does not, *behind* a norm. What enters the first
-# layer, the pixels of a camera or the loudness of a microphone, stands before any of them.
+# **Trusting the norm too far.** A network without norms slides out of its window when
+# the input's units change. One with norms does not, *behind* a norm. What enters the
+# first layer, the pixels of a camera or the loudness of a microphone, stands before any
+# of them.
 #
 # ## Exercises
 #
 # **1. Warm-up: what follows?** For each sentence, True or False. (1) Two static layers
 # calibrated on different texts have different int8 weights. (2) In a dynamic layer with
-# one range for the batch, a row's output depends on the other rows. (3) In a dynamic layer
-# without bias, an input twice as large gives an output exactly twice as large. (4) In a
-# static layer too, as long as nothing is clipped. (5) A weight-only layer multiplies
-# integers.
+# one range for the batch, a row's output depends on the other rows. (3) In a dynamic
+# layer without bias, an input twice as large gives an output exactly twice as large.
+# (4) In a static layer too, as long as nothing is clipped. (5) A weight-only layer
+# multiplies integers.
 
 # %%
 follows = ...  # [True or False, …], five of them
@@ -972,11 +983,11 @@ follows = [False, True, True, False, False]
 check.follows(follows)
 
 # %% [markdown]
-# **2. A moving observer.** Minimum and maximum over all of calibration believe the single
-# wildest batch. PyTorch's `MovingAverageMinMaxObserver` keeps a moving average: the first
-# batch sets low and high; each later one moves them by a share $c$ of the way to its own
-# minimum and maximum. Write `moving_range(batches, c)`, which returns the two numbers. The
-# check asks PyTorch.
+# **2. A moving observer.** Minimum and maximum over all of calibration believe the
+# single wildest batch. PyTorch's `MovingAverageMinMaxObserver` keeps a moving average:
+# the first batch sets low and high; each later one moves them by a share $c$ of the way
+# to its own minimum and maximum. Write `moving_range(batches, c)`, which returns the
+# two numbers. The check asks PyTorch.
 
 # %%
 moving_range = ...  # def moving_range(batches, c): …
@@ -996,12 +1007,13 @@ check.moving_range(moving_range)
 
 # %% [markdown]
 # **3. For an evening: learn the step.** QAT can train the scale as well, LSQ
-# {cite}`esser2020lsq`. Take $\hat x = s \cdot \mathrm{round}(\mathrm{clip}(x / s, q_{\min},
-# q_{\max}))$ and differentiate by $s$, with the straight-through lie for the rounding:
-# treat $\mathrm{round}(u)$ as having derivative 1, but keep its value. Write
+# {cite}`esser2020lsq`. Take
+# $\hat x = s \cdot \mathrm{round}(\mathrm{clip}(x / s, q_{\min}, q_{\max}))$ and
+# differentiate by $s$, with the straight-through lie for the rounding: treat
+# $\mathrm{round}(u)$ as having derivative 1, but keep its value. Write
 # `step_gradient(x, s, low, high)`, the derivative for each entry of x. Mind that it is
-# different inside the range and on either side. Then give `Rounded` above a scale of its
-# own and see whether two bits get better.
+# different inside the range and on either side. Then give `Rounded` above a scale of
+# its own and see whether two bits get better.
 
 # %%
 step_gradient = ...  # def step_gradient(x, s, low, high): …
@@ -1020,16 +1032,17 @@ check.step_gradient(step_gradient)
 # %% [markdown]
 # ## In short
 #
-# All schemes round the weights once. They differ in when the range of the activations is
-# known: beforehand, from calibration (static); at each call (dynamic); never, for they
-# stay floats (weight-only). A static layer is as good as a dynamic one inside its range
-# and fails on both sides of it, by clipping and by coarseness. MiniLM hardly left its
-# range: LayerNorm saw to that, and one paragraph sufficed. A dynamic layer follows its
-# input and is led astray by the neighbours in the batch, unless each token has its own
-# scale. Bytes shrink where weights were quantised; multiplications stay as many; accuracy
-# is a matter of outliers. With two bits it pays to train through the rounding, with a
-# gradient that is a useful lie. Norms and softmax stay in floats with reason, embeddings by habit.
+# All schemes round the weights once. They differ in when the range of the activations
+# is known: beforehand, from calibration (static); at each call (dynamic); never, for
+# they stay floats (weight-only). A static layer is as good as a dynamic one inside its
+# range and fails on both sides of it, by clipping and by coarseness. MiniLM hardly left
+# its range: LayerNorm saw to that, and one paragraph sufficed. A dynamic layer follows
+# its input and is led astray by the neighbours in the batch, unless each token has its
+# own scale. Bytes shrink where weights were quantised; multiplications stay as many;
+# accuracy is a matter of outliers. With two bits it pays to train through the rounding,
+# with a gradient that is a useful lie. Norms and softmax stay in floats with reason,
+# embeddings by habit.
 #
 # One definition lacked calibration, one said "only the weights" where both are rounded,
-# one promise depends, and "no GPU" is out of date. What all of this does to a whole BERT, in bytes, seconds and accuracy: [BERT in
-# int8](03_bert_in_int8).
+# one promise depends, and "no GPU" is out of date. What all of this does to a whole
+# BERT, in bytes, seconds and accuracy: [BERT in int8](03_bert_in_int8).

@@ -14,7 +14,8 @@
 # six characters. Dividing a text into words (分词) was the first task of most programs
 # that read Chinese, until language models gave it up. And the question has no answer
 # that all agree on: readers who divided 500 sentences agreed at most places between
-# characters, and not at all of them {cite}`tsang2025agreement`. At the end of this page you can
+# characters, and not at all of them {cite}`tsang2025agreement`. At the end of this page
+# you can
 #
 # - cut a sentence by a rule, by word counts and by hidden states, and get the words of
 #   jieba, character by character;
@@ -122,9 +123,10 @@ for text in [
 # then the one with fewer single characters, then the backward one, because backward
 # matching is said to suit Chinese better. Does it? We need a *gold segmentation*
 # (标准切分): 500 sentences of this course's prose, cut after a written guideline by the
-# language model that wrote them; nobody has divided them a second time. A word of a cut is right if it begins and ends where a gold word does. *Precision* (精确率) is the
-# share of right ones among the words found, *recall* (召回率) among the words that are
-# there, and $F_1 = 2 \cdot \text{right} / (\text{found} + \text{there})$.
+# language model that wrote them; nobody has divided them a second time. A word of a cut
+# is right if it begins and ends where a gold word does. *Precision* (精确率) is the share
+# of right ones among the words found, *recall* (召回率) among the words that are there,
+# and $F_1 = 2 \cdot \text{right} / (\text{found} + \text{there})$.
 
 # %%
 show(words.spans, words.outcomes)
@@ -288,12 +290,13 @@ print(f"behind {ahead_of_it} others")
 assert bridge / N**2 > c[top] * c["南京市"] * c["长"] / N**3
 
 # %% [markdown]
-# More than seven times as often as the most frequent word of all: three words have to pay
-# $\log N$ once more than two. **With equal counts, therefore, the likeliest words are
-# the fewest**, and the first rule of bidirectional matching, fewer words, is the unigram
-# model with its counts thrown away, asked about two ways only. And the mayor's turn never comes. The nonsense is ahead of him at
-# any count, because 长 is a frequent word: each word is drawn by itself, and a model
-# that never looks at two words together cannot know that they make no sense.
+# More than seven times as often as the most frequent word of all: three words have to
+# pay $\log N$ once more than two. **With equal counts, therefore, the likeliest words
+# are the fewest**, and the first rule of bidirectional matching, fewer words, is the
+# unigram model with its counts thrown away, asked about two ways only. And the mayor's
+# turn never comes. The nonsense is ahead of him at any count, because 长 is a frequent
+# word: each word is drawn by itself, and a model that never looks at two words together
+# cannot know that they make no sense.
 #
 # The counts deserve a look, too. 的 is the most frequent word of Chinese; in jieba's
 # dictionary eight others come before it. Whatever was counted there, it was not quite
@@ -309,8 +312,8 @@ assert bridge / N**2 > c[top] * c["南京市"] * c["长"] / N**3
 #
 # The quantity on the right is the *pointwise mutual information* (点互信息) of the two, and
 # its fraction the ratio that [WordPiece's folklore](03_wordpiece_and_unigram) merges
-# by. What stands to the left and right of ab does not matter, so the counts never find a
-# word with a negative one, in no text whatever.
+# by. What stands to the left and right of ab does not matter, so the counts never find
+# a word with a negative one, in no text whatever.
 
 # %%
 pairs = [word for word in c if len(word) == 2]
@@ -406,9 +409,9 @@ print(" | ".join(found), "  new:", *(w for w in found if words.is_new(w, seen)))
 # sentences for its dictionary, so that both have seen the same. If the HMM worked by
 # rules about characters that somebody had made, it would break when the characters are
 # exchanged: we also rename every character by a random shuffle of the alphabet, 的 into,
-# say, 骆, in training and test alike. (Maximum matching stands this test as well: its one
-# rule is about lengths, and its dictionary is renamed with it. What tells the two apart
-# are the new words.)
+# say, 骆, in training and test alike. (Maximum matching stands this test as well: its
+# one rule is about lengths, and its dictionary is renamed with it. What tells the two
+# apart are the new words.)
 
 # %%
 vocabulary = words.Dictionary(Counter(itertools.chain.from_iterable(train)))
@@ -457,8 +460,8 @@ for smoothing in (0.01, 0.1, 1.0):
 # %% [markdown]
 # About half of the new words or more, and no rule. For the notes it can be said that
 # maximum matching is a rule, and that it needs a dictionary, which people make. The HMM
-# needs a cut corpus, which somebody has to make too; but what it takes from it are counts. It is
-# also simply better, from the same 200 sentences.
+# needs a cut corpus, which somebody has to make too; but what it takes from it are
+# counts. It is also simply better, from the same 200 sentences.
 #
 # ## The experiment
 #
@@ -687,9 +690,10 @@ assert better[0] > 0.01
 # Counted where it is used, the model loses nothing any more: the damage was the prior.
 # It does not gain much either. Its lead over the last point of the curve, where little
 # more than numbers are kept whole, lies within chance, and the price of safety was most
-# of the new words. More is hardly to be had from such tables: an HMM scores each character
-# by itself and the step from the one before, so it has little to tell 骆文彬, a name, from
-# 红先, none. Models that look at more of the text are those of [the chapter on CRFs](../03_crf/03_training_a_tagger).
+# of the new words. More is hardly to be had from such tables: an HMM scores each
+# character by itself and the step from the one before, so it has little to tell 骆文彬, a
+# name, from 红先, none. Models that look at more of the text are those of
+# [the chapter on CRFs](../03_crf/03_training_a_tagger).
 #
 # ## What it costs
 #
@@ -731,11 +735,11 @@ for name, texts in [("500 sentences", lines), ("unknown characters", ["ↂ" * 10
     print()
 
 # %% [markdown]
-# To build the whole graph takes a third of the look-ups of the rule that looks at one way
-# only, because it asks in the better order; to find the best way asks once more for each
-# edge, and even so it is about half. An unknown character costs maximum matching fifteen look-ups and
-# the graph one. In the worst case, a text in which a longest word might begin at every
-# place, the graph needs $M$ at each, and both are linear in $L$.
+# To build the whole graph takes a third of the look-ups of the rule that looks at one
+# way only, because it asks in the better order; to find the best way asks once more for
+# each edge, and even so it is about half. An unknown character costs maximum matching
+# fifteen look-ups and the graph one. In the worst case, a text in which a longest word
+# might begin at every place, the graph needs $M$ at each, and both are linear in $L$.
 #
 # ## Why words are no vocabulary
 #
@@ -812,11 +816,12 @@ for V in (1_000, 10_000, 100_000, len(ranked)):
 # comes next still holds unknown words, more than one in twenty at best; in our Chinese
 # prose, whose last fifth is of another kind, news, every third. A hundred thousand
 # words of jieba's instead of ten thousand, and ten times the rows in the table, leave a
-# third of the unknown ones. Nor are the characters of a corpus a way out: of
-# those, too, some are always missing. For neural models of Chinese this has been tried: those that read characters
-# did better than those that read words, in four tasks; the authors put it down to
-# rare and unseen words, and to the overfitting that these bring. In the Chinese Treebank, cut by jieba, 48.7 per cent of the distinct words occur
-# once {cite}`li2019segmentation`. So the units have to come from an alphabet that is
+# third of the unknown ones. Nor are the characters of a corpus a way out: of those,
+# too, some are always missing. For neural models of Chinese this has been tried: those
+# that read characters did better than those that read words, in four tasks; the authors
+# put it down to rare and unseen words, and to the overfitting that these bring. In the
+# Chinese Treebank, cut by jieba, 48.7 per cent of the distinct words occur once
+# {cite}`li2019segmentation`. So the units have to come from an alphabet that is
 # complete, and common strings should be long: the subject of the next pages.
 #
 # ## Where people go wrong
@@ -923,11 +928,11 @@ both_wrong = ["从", "中学", "到", "大学"]
 check.both_wrong(both_wrong)
 
 # %% [markdown]
-# **3. For an evening: the house style.** `pairs` holds jieba's cut, without its HMM, and the gold
-# cut of the first 200 sentences. Write `house_style(pairs)`, which returns a function from a
-# cut of jieba's to one that is nearer to the guideline. It is tried on the other 300
-# sentences, and has to raise F1 by 0.03. Which of this page's methods have you just
-# overtaken?
+# **3. For an evening: the house style.** `pairs` holds jieba's cut, without its HMM,
+# and the gold cut of the first 200 sentences. Write `house_style(pairs)`, which returns
+# a function from a cut of jieba's to one that is nearer to the guideline. It is tried
+# on the other 300 sentences, and has to raise F1 by 0.03. Which of this page's methods
+# have you just overtaken?
 
 # %%
 house_style = ...  # def house_style(pairs): …
@@ -954,11 +959,12 @@ check.house_style(house_style)
 # ## In short
 #
 # Maximum matching is one rule and a dictionary; it is quick, had no better direction on
-# our sentences, and never finds a word that the dictionary lacks. Counts turn the dictionary into a
-# model, and the best cut is the best way through a graph: jieba's words, one by one.
-# Labels on characters need no dictionary. An HMM whose tables are counted from 200 cut
-# sentences finds more than half of the words it has never seen, and nobody wrote a rule
-# for it. Put together carelessly, the HMM takes away more than it gives: a prior counted
-# on whole texts is wrong for leftovers. And no list of words is ever complete.
+# our sentences, and never finds a word that the dictionary lacks. Counts turn the
+# dictionary into a model, and the best cut is the best way through a graph: jieba's
+# words, one by one. Labels on characters need no dictionary. An HMM whose tables are
+# counted from 200 cut sentences finds more than half of the words it has never seen,
+# and nobody wrote a rule for it. Put together carelessly, the HMM takes away more than
+# it gives: a prior counted on whole texts is wrong for leftovers. And no list of words
+# is ever complete.
 #
 # So language models read pieces that a corpus chooses: [byte-pair encoding](02_bpe).

@@ -10,17 +10,17 @@
 # # Byte-pair encoding
 #
 # A language model reads numbers. Give every *word* a number, and the table is never
-# complete: tomorrow somebody writes 鲁棒性 or `getElementById`, and the model sees
-# [UNK]. Give every *byte* a number, and 256 are enough for everything that was ever
-# typed, but a page becomes thousands of steps, and a step is what a Transformer pays
-# for. *Byte-pair encoding* (字节对编码, BPE) stands in between: it starts from bytes and
-# lets a corpus decide which sequences have earned a number of their own. GPT-2 to GPT-4,
-# LLaMA 3 and Qwen read through it. At the end of this page you can
+# complete: tomorrow somebody writes 鲁棒性 or `getElementById`, and the model sees [UNK].
+# Give every *byte* a number, and 256 are enough for everything that was ever typed, but
+# a page becomes thousands of steps, and a step is what a Transformer pays for.
+# *Byte-pair encoding* (字节对编码, BPE) stands in between: it starts from bytes and lets a
+# corpus decide which sequences have earned a number of their own. GPT-2 to GPT-4, LLaMA
+# 3 and Qwen read through it. At the end of this page you can
 #
 # - train BPE by hand, and in Python, on one thread, as fast as a library written in
 #   Rust, with the same merges, ties included;
-# - say what pre-tokenisation cuts, and why GPT-4 glues a Chinese comma to the word after
-#   it;
+# - say what pre-tokenisation cuts, and why GPT-4 glues a Chinese comma to the word
+#   after it;
 # - prove that a list of tokens is all that an encoder needs, and check it;
 # - explain why the same sentence costs more in Chinese than in English, or less, and
 #   five bugs that every user of a language model meets.
@@ -71,9 +71,9 @@ notes_say(
 # A corpus of twenty words: *ran* 5 times, *rang* 2, *sang* 3, *sand* 4, *and* 6. Cut
 # them into letters. Now count every *pair* of neighbours: a n stands in all twenty
 # words. Make it one symbol, *an*, and count again: an d stands ten times, r an seven
-# times, s an seven times, an g five times. Make *and*. And so on. That is all of BPE. It was found as
-# a way to compress files {cite}`gage1994bpe` and brought to translation by
-# {cite}`sennrich2016bpe`.
+# times, s an seven times, an g five times. Make *and*. And so on. That is all of BPE.
+# It was found as a way to compress files {cite}`gage1994bpe` and brought to translation
+# by {cite}`sennrich2016bpe`.
 
 # %%
 words = {"ran": 5, "rang": 2, "sang": 3, "sand": 4, "and": 6}
@@ -95,9 +95,9 @@ for step in range(1, 6):
 
 # %% [markdown]
 # The fifth line has a *tie* (平局): an+g and s+an both stand three times. We took the one
-# that comes first in the alphabet, and would have got another vocabulary with the other.
-# Two programs that break ties differently are two tokenizers. Keep that in mind until we
-# compare ours with the library's.
+# that comes first in the alphabet, and would have got another vocabulary with the
+# other. Two programs that break ties differently are two tokenizers. Keep that in mind
+# until we compare ours with the library's.
 #
 # ## In general
 #
@@ -109,17 +109,18 @@ for step in range(1, 6):
 # \qquad \text{then } a\,b \to ab \text{ in all words},
 # $$ (eq-bpe)
 #
-# until the vocabulary (词表) has $V$ entries. The new symbol's id is the next free number, so an id
-# says when its token was made; that is why it is also called a *rank* (秩). Here are the
-# few lines that merge, and training as the paper has it:
+# until the vocabulary (词表) has $V$ entries. The new symbol's id is the next free
+# number, so an id says when its token was made; that is why it is also called a *rank*
+# (秩). Here are the few lines that merge, and training as the paper has it:
 
 # %%
 show(bpe.merge, bpe.best_pair, bpe.train_words)
 
 # %% [markdown]
-# The symbols are bytes now (字节), the 256 of them, so nothing can be unknown: GPT-2's idea
-# {cite}`radford2019language`. A Chinese character is three bytes in UTF-8, an emoji four. Since many bytes have
-# no printable form of their own, GPT-2 writes each as one visible character, and a blank is Ġ:
+# The symbols are bytes now (字节), the 256 of them, so nothing can be unknown: GPT-2's
+# idea {cite}`radford2019language`. A Chinese character is three bytes in UTF-8, an
+# emoji four. Since many bytes have no printable form of their own, GPT-2 writes each as
+# one visible character, and a blank is Ġ:
 
 # %%
 for text in [" cat", "café", "你好"]:
@@ -140,18 +141,18 @@ assert [*bpe.ranks_of(merges)][-1] == b"san"
 # ## First, cut: pre-tokenisation
 #
 # Without a cut between words the most frequent pairs of English would run across
-# blanks, and the vocabulary would hold *of the* and *in the*. So a text is first cut into
-# pieces by a *regular expression* (正则表达式), and no token crosses a cut. This step is called
-# *pre-tokenisation* (预分词), and more of a tokenizer's behaviour is decided here than in
-# the merges. GPT-2's pattern, and GPT-4's:
+# blanks, and the vocabulary would hold *of the* and *in the*. So a text is first cut
+# into pieces by a *regular expression* (正则表达式), and no token crosses a cut. This step
+# is called *pre-tokenisation* (预分词), and more of a tokenizer's behaviour is decided
+# here than in the merges. GPT-2's pattern, and GPT-4's:
 
 # %%
 for name, pattern in [("GPT-2", GPT2), ("GPT-4", GPT4)]:
     print(name, pattern)
 
 # %% [markdown]
-# `\p{L}` is any letter of any script, `\p{N}` any number, `\s` any blank;
-# `\s+(?!\S)` takes blanks, but leaves the last one for the word that follows. What they do:
+# `\p{L}` is any letter of any script, `\p{N}` any number, `\s` any blank; `\s+(?!\S)`
+# takes blanks, but leaves the last one for the word that follows. What they do:
 
 # %%
 examples = [
@@ -165,28 +166,29 @@ for text in examples:
         print(f"{name}: ", " ⋮ ".join(split(text, pattern)).replace("\n", "↵"))
 
 # %% [markdown]
-# The blank belongs to the word behind it, so *cat* at the beginning of a text and
-# *cat* elsewhere are different tokens. GPT-2 sees no 't in capitals. GPT-4 cuts numbers
-# into threes, from the left: 1234567 becomes 123 ⋮ 456 ⋮ 7. And a run of Chinese characters is
-# one piece, as long as the clause is, for the pattern takes every character for a letter and
-# there are no blanks. In GPT-4's pattern any single sign may stand before a word, which suits
-# the blank and `.method`; it also glues the Chinese comma to the word after it, so that
-# 世界 and ，世界 can be two tokens.
+# The blank belongs to the word behind it, so *cat* at the beginning of a text and *cat*
+# elsewhere are different tokens. GPT-2 sees no 't in capitals. GPT-4 cuts numbers into
+# threes, from the left: 1234567 becomes 123 ⋮ 456 ⋮ 7. And a run of Chinese characters
+# is one piece, as long as the clause is, for the pattern takes every character for a
+# letter and there are no blanks. In GPT-4's pattern any single sign may stand before a
+# word, which suits the blank and `.method`; it also glues the Chinese comma to the word
+# after it, so that 世界 and ，世界 can be two tokens.
 #
 # ## Training, fast
 #
 # `train_words` counts all pairs of all words at every step. But a merge changes few
-# words. Keep, for each pair, its count and the set of words that hold it, and the pairs in a
-# *heap* (堆), from which the largest comes out first. A merge then touches only the words
-# that hold its pair, and there, only the neighbours. A count in the heap may be out of date; it
-# is looked at when it comes out, and goes back corrected, if so.
+# words. Keep, for each pair, its count and the set of words that hold it, and the pairs
+# in a *heap* (堆), from which the largest comes out first. A merge then touches only the
+# words that hold its pair, and there, only the neighbours. A count in the heap may be
+# out of date; it is looked at when it comes out, and goes back corrected, if so.
 
 # %%
 show(bpe.train, bpe._merge_everywhere)
 
 # %% [markdown]
 # How much does that save? We count symbols: how many has each way looked at, merge by
-# merge, on 400 KB of English (docstrings of NetworkX)? The flat way reads the text itself.
+# merge, on 400 KB of English (docstrings of NetworkX)? The flat way reads the text
+# itself.
 
 # %%
 english, code = datasets.english()[:400_000], datasets.code()[:400_000]
@@ -224,8 +226,8 @@ assert total[0] > 500 * total[2] and total[1] > 50 * total[2]
 
 # %% [markdown]
 # Two ideas, each with its own factor: count each distinct word once, and let a merge
-# touch only what it changes. The benchmark on [the last page](05_tiktoken_and_speed) turns
-# the counts into seconds. Nothing was approximated:
+# touch only what it changes. The benchmark on [the last page](05_tiktoken_and_speed)
+# turns the counts into seconds. Nothing was approximated:
 
 # %%
 sample = bpe.count_words([english[:20_000]])
@@ -235,11 +237,12 @@ print("144 merges, all the same")
 # %% [markdown]
 # ## The same merges as the library's
 #
-# Hugging Face's `tokenizers` trains in Rust {cite}`hftokenizers`. Which pair does it take where two are
-# equally frequent? Its documentation does not say. Its source keeps the pairs in a heap too,
-# ordered by count and then by the pair of ids, lower first; and the ids of the bytes
-# follow the code points of their visible characters. So the tie-break of this page is not
-# ours: it is the library's, and the vocabulary is the same.
+# Hugging Face's `tokenizers` trains in Rust {cite}`hftokenizers`. Which pair does it
+# take where two are equally frequent? Its documentation does not say. Its source keeps
+# the pairs in a heap too, ordered by count and then by the pair of ids, lower first;
+# and the ids of the bytes follow the code points of their visible characters. So the
+# tie-break of this page is not ours: it is the library's, and the vocabulary is the
+# same.
 
 # %%
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
@@ -263,8 +266,8 @@ assert vocabulary == theirs.get_vocab()
 print(len(vocabulary), "tokens, all with the same ids")
 
 # %% [markdown]
-# How much hangs on a tie? Train on 20 KB twice, and let the ties of the second go to the
-# higher ids.
+# How much hangs on a tie? Train on 20 KB twice, and let the ties of the second go to
+# the higher ids.
 
 
 # %%
@@ -284,8 +287,9 @@ assert 5 < len(first - second) < 300
 #
 # ## Encoding
 #
-# To encode (编码) a piece, replay the training: start from bytes, and merge, again and again,
-# the pair whose token was made first. The word `" shortest"` under our 4,096 tokens:
+# To encode (编码) a piece, replay the training: start from bytes, and merge, again and
+# again, the pair whose token was made first. The word `" shortest"` under our 4,096
+# tokens:
 
 
 # %%
@@ -340,10 +344,10 @@ for ax, text in zip(axes, [" shortest", "的时候", " return"], strict=True):
 plt.show()
 
 # %% [markdown]
-# The tidy version keeps the scores of the pairs and corrects the two beside a merge. For a
-# piece of $n$ bytes that is $O(n^2)$, which is fast for words and a danger for a megabyte of
-# one letter: somebody who can send a server such a text can stop it. From 32 bytes on, the pairs lie in a heap and the
-# parts in a linked list, $O(n \log n)$.
+# The tidy version keeps the scores of the pairs and corrects the two beside a merge.
+# For a piece of $n$ bytes that is $O(n^2)$, which is fast for words and a danger for a
+# megabyte of one letter: somebody who can send a server such a text can stop it. From
+# 32 bytes on, the pairs lie in a heap and the parts in a linked list, $O(n \log n)$.
 
 # %%
 show(bpe.encode_piece)
@@ -357,8 +361,8 @@ assert all(
 # %% [markdown]
 # ## Why the ranks are enough
 #
-# Our encoder has no list of merges. It joins *any* two neighbours whose sum is a token. Yet
-# many a token is the sum of two tokens in several ways:
+# Our encoder has no list of merges. It joins *any* two neighbours whose sum is a token.
+# Yet many a token is the sum of two tokens in several ways:
 
 # %%
 tokens = [*ours.ranks][256:]
@@ -377,34 +381,35 @@ assert all(made == {ours.pair(token)} for token, made in met.items())
 assert several > len(tokens) / 4
 
 # %% [markdown]
-# Every token that was met, some in thousands of words and most in a handful, was always put
-# together in the same way. That is a theorem.
+# Every token that was met, some in thousands of words and most in a handful, was always
+# put together in the same way. That is a theorem.
 #
-# > Let a vocabulary be trained by BPE. Whenever encoding merges $l$ and $r$ into a token
-# > $t$, then $(l, r)$ is the pair that made $t$ in training.
+# > Let a vocabulary be trained by BPE. Whenever encoding merges $l$ and $r$ into a
+# token > $t$, then $(l, r)$ is the pair that made $t$ in training.
 #
-# *Proof.* Suppose not, take the first merge that breaks it, $l$ and $r$ into $t$, and look at
-# the stretch of text that $t$ covers. Parts only grow, $l$ begins where $t$ begins and $r$
-# ends where $t$ ends, so no merge has crossed the two ends. Inside, therefore, everything
-# went as if the text were $t$ alone. All merges so far were those of training, for ours is the first
-# that is not. So each token made has a higher rank than its two parts, nothing lower can appear
-# behind it, and lowest first means: in the order of training. In training, the merges before
-# $t$ turned $t$ alone into two parts, those that were then joined. (Nothing crossed the ends there
-# either.) The encoder replays these merges: while one is left, its rank is lower than that of
-# $t$, so it comes first. When none is left, exactly those two parts stand there, and $t$ is made of
-# them. Hence $(l, r)$ is that pair, against what we supposed. ∎
+# *Proof.* Suppose not, take the first merge that breaks it, $l$ and $r$ into $t$, and
+# look at the stretch of text that $t$ covers. Parts only grow, $l$ begins where $t$
+# begins and $r$ ends where $t$ ends, so no merge has crossed the two ends. Inside,
+# therefore, everything went as if the text were $t$ alone. All merges so far were those
+# of training, for ours is the first that is not. So each token made has a higher rank
+# than its two parts, nothing lower can appear behind it, and lowest first means: in the
+# order of training. In training, the merges before $t$ turned $t$ alone into two parts,
+# those that were then joined. (Nothing crossed the ends there either.) The encoder
+# replays these merges: while one is left, its rank is lower than that of $t$, so it
+# comes first. When none is left, exactly those two parts stand there, and $t$ is made
+# of them. Hence $(l, r)$ is that pair, against what we supposed. ∎
 #
-# So the ids of the tokens are a complete description. tiktoken's files hold nothing else, and
-# a comment in its source says that this is right "as long as we train BPE the way we
-# currently do" {cite}`tiktoken`: here is why. It also says what would break it: tokens that
-# did not come from merging, ranks that were reordered. And `pair` in our class can find the
-# merges again, which is what a file for `tokenizers` needs.
+# So the ids of the tokens are a complete description. tiktoken's files hold nothing
+# else, and a comment in its source says that this is right "as long as we train BPE the
+# way we currently do" {cite}`tiktoken`: here is why. It also says what would break it:
+# tokens that did not come from merging, ranks that were reordered. And `pair` in our
+# class can find the merges again, which is what a file for `tokenizers` needs.
 #
 # ## Equal to the libraries
 #
 # From our ranks we build tiktoken's `Encoding` and the `Tokenizer` of `tokenizers`, and
-# let all three encode: the corpora, whole, and 20,000 strings in which scripts, emoji, combining
-# marks, control characters, odd blanks and very long words are mixed.
+# let all three encode: the corpora, whole, and 20,000 strings in which scripts, emoji,
+# combining marks, control characters, odd blanks and very long words are mixed.
 
 # %%
 rust, hugging = ours.to_tiktoken(), ours.to_tokenizers()
@@ -420,16 +425,16 @@ print(f"differences: {differences}; decoded to what they were: {round_trips}")
 assert differences == 0
 
 # %% [markdown]
-# The strings are drawn from characters that Unicode had in 2002 and has not moved since, and
-# from emoji. Beyond these the libraries can differ, because each carries its own table
-# of letters: a test of this course goes through all 1.1 million code points and finds that
-# `regex`, which cuts for us, knows letters that tiktoken and `tokenizers` do not know yet,
-# all of them younger than Python's own table.
+# The strings are drawn from characters that Unicode had in 2002 and has not moved
+# since, and from emoji. Beyond these the libraries can differ, because each carries its
+# own table of letters: a test of this course goes through all 1.1 million code points
+# and finds that `regex`, which cuts for us, knows letters that tiktoken and
+# `tokenizers` do not know yet, all of them younger than Python's own table.
 #
-# This is also all there is to the *quality* of a tokenizer's library. {claim}`tokenizers-tt-quality`
-# praises tiktoken's; but given the ranks and the pattern, the tokens are
-# determined, and the two libraries {cite}`tiktoken,hftokenizers` print the same ones. Quality belongs to the
-# vocabulary.
+# This is also all there is to the *quality* of a tokenizer's library.
+# {claim}`tokenizers-tt-quality` praises tiktoken's; but given the ranks and the
+# pattern, the tokens are determined, and the two libraries
+# {cite}`tiktoken,hftokenizers` print the same ones. Quality belongs to the vocabulary.
 
 # %%
 bytes_only = bpe.BPE(bpe.ranks_of([]))
@@ -456,10 +461,10 @@ settle(
 #
 # ## What a token costs, by language
 #
-# *Fertility* (每字词元数) is the number of tokens for a character. (Others count by the word;
-# Chinese has no blanks, so we take characters.) It decides what a
-# text costs, how much fits into a context window, and how many steps a model thinks. We train on each of
-# the three corpora, keep the last fifth of each for the test, and use that a smaller
+# *Fertility* (每字词元数) is the number of tokens for a character. (Others count by the
+# word; Chinese has no blanks, so we take characters.) It decides what a text costs, how
+# much fits into a context window, and how many steps a model thinks. We train on each
+# of the three corpora, keep the last fifth of each for the test, and use that a smaller
 # vocabulary is the beginning of a larger one.
 
 # %%
@@ -519,20 +524,21 @@ for name in ("English", "Chinese", "all three"):
     )
 
 # %% [markdown]
-# A vocabulary that never saw Chinese pays nearly three tokens for a character: the bytes. The
-# same sentences then cost two and a half times what they cost in English; users of such a model
-# pay more for the same content and fill its window sooner, which {cite}`petrov2023unfair`
-# measured over many languages and tokenizers. Trained on Chinese, the ratio turns around. And the vocabulary
-# of all three, with the same 4,096 tokens, gives up little on English and code, and a quarter on Chinese, of which it
-# saw least. Fertility is not a
-# property of a language. It is a property of the corpus that somebody chose.
+# A vocabulary that never saw Chinese pays nearly three tokens for a character: the
+# bytes. The same sentences then cost two and a half times what they cost in English;
+# users of such a model pay more for the same content and fill its window sooner, which
+# {cite}`petrov2023unfair` measured over many languages and tokenizers. Trained on
+# Chinese, the ratio turns around. And the vocabulary of all three, with the same 4,096
+# tokens, gives up little on English and code, and a quarter on Chinese, of which it saw
+# least. Fertility is not a property of a language. It is a property of the corpus that
+# somebody chose.
 #
 # ## What an id knows
 #
 # "The relations between words are encoded into the code", the notes say. The code is a
-# number. If it held relations, then renumbering would lose them. We take a real model, MiniLM
-# {cite}`wang2020minilm`, whose 30,522 tokens are WordPieces (next page), and shuffle its ids. Once
-# alone, and once together with the rows of its embedding table.
+# number. If it held relations, then renumbering would lose them. We take a real model,
+# MiniLM {cite}`wang2020minilm`, whose 30,522 tokens are WordPieces (next page), and
+# shuffle its ids. Once alone, and once together with the rows of its embedding table.
 
 # %%
 model, tokenizer = pretrained.encoder()
@@ -584,16 +590,18 @@ settle(
 )
 
 # %% [markdown]
-# Renumbered together, every output is the same to the last bit. All relations live in the rows of
-# the embedding table, and the model learnt them. Space is saved where a text is *stored*: at two bytes an id,
-# our 4,096 tokens keep English in 0.6 bytes a character, which is what BPE was found for. In the model it is
-# spent: that table is half of it. What a larger vocabulary saves there is steps.
+# Renumbered together, every output is the same to the last bit. All relations live in
+# the rows of the embedding table, and the model learnt them. Space is saved where a
+# text is *stored*: at two bytes an id, our 4,096 tokens keep English in 0.6 bytes a
+# character, which is what BPE was found for. In the model it is spent: that table is
+# half of it. What a larger vocabulary saves there is steps.
 #
 # ## Where people go wrong
 #
-# **A blank at the end of the prompt.** A word's blank belongs to the word. A prompt that ends
-# in a blank has spent it on a token of its own, and what should follow, the word with
-# its blank, can no longer come. More generally, tokens of a concatenation are not the concatenation of tokens.
+# **A blank at the end of the prompt.** A word's blank belongs to the word. A prompt
+# that ends in a blank has spent it on a token of its own, and what should follow, the
+# word with its blank, can no longer come. More generally, tokens of a concatenation are
+# not the concatenation of tokens.
 
 
 # %%
@@ -606,8 +614,9 @@ print(cut_up("the shortest ") + cut_up("path"))
 assert cut_up("the shortest path") != cut_up("the shortest ") + cut_up("path")
 
 # %% [markdown]
-# **Decoding token by token.** A token can end in the middle of a character. Decoded alone, each half is �. A
-# stream has to hold bytes back until the character is whole; `stream` does:
+# **Decoding token by token.** A token can end in the middle of a character. Decoded
+# alone, each half is �. A stream has to hold bytes back until the character is whole;
+# `stream` does:
 
 # %%
 ids = bytes_only.encode_ordinary("好的🙂")
@@ -616,10 +625,11 @@ print("as a stream:", [*bytes_only.stream(ids)])
 assert [*bytes_only.stream(ids)] == ["好", "的", "🙂"]
 
 # %% [markdown]
-# **Text that looks like a command.** A chat is sent to a model with special tokens (特殊符号) between the
-# turns, such as `<|end|>`. If the text of a user is encoded with the same call, then a user who types `<|end|>` ends
-# the turn and speaks as somebody else. tiktoken refuses such text unless it is allowed by
-# name, and so do we. (Hugging Face's `tokenizers` turns it into the special token by default.)
+# **Text that looks like a command.** A chat is sent to a model with special tokens
+# (特殊符号) between the turns, such as `<|end|>`. If the text of a user is encoded with the
+# same call, then a user who types `<|end|>` ends the turn and speaks as somebody else.
+# tiktoken refuses such text unless it is allowed by name, and so do we. (Hugging Face's
+# `tokenizers` turns it into the special token by default.)
 
 # %%
 chat = bpe.BPE(ours.ranks, special={"<|end|>": 4096})
@@ -632,18 +642,20 @@ print(chat.to_tokenizers().encode("<|end|>").ids, "in tokenizers, unasked")
 print(chat.encode_ordinary("<|end|>"), "as text")
 
 # %% [markdown]
-# **Numbers.** GPT-2's tokens of a number are whatever the corpus made frequent, and GPT-4's threes count from the
-# left, so that the last digits of 1234567 and of 234567 fall into different tokens,
-# although a sum is done from the right. Giving large models
-# thousands separators, which cut from the right, made them add better {cite}`singh2024tokenization`.
+# **Numbers.** GPT-2's tokens of a number are whatever the corpus made frequent, and
+# GPT-4's threes count from the left, so that the last digits of 1234567 and of 234567
+# fall into different tokens, although a sum is done from the right. Giving large models
+# thousands separators, which cut from the right, made them add better
+# {cite}`singh2024tokenization`.
 
 # %%
 for number in ["1234567", "234567"]:
     print(split(number, GPT4), split(f"{int(number):,}", GPT4))
 
 # %% [markdown]
-# **Tokens that nobody ever sees.** Some tokens are scaffolding: needed to build a longer one, and
-# then never left over. They have an id and a row in the embedding table, and the model never meets the token while it learns.
+# **Tokens that nobody ever sees.** Some tokens are scaffolding: needed to build a
+# longer one, and then never left over. They have an id and a row in the embedding
+# table, and the model never meets the token while it learns.
 
 # %%
 used = Counter(ours.encode_ordinary("\n".join(corpus)))
@@ -653,16 +665,17 @@ print(*map(bpe.glyphs, sorted(unseen, key=len)[-12:]))
 assert len(unseen) > 20
 
 # %% [markdown]
-# If such a token does turn up later, the model meets an untrained vector. So it goes, on a larger scale,
-# where a vocabulary is trained on one corpus and the model on another:
-# *SolidGoldMagikarp*, the name of a user of a forum, was a token of GPT-2's, and models that were asked to repeat it
-# could not. {cite}`land2024magikarp` find such *under-trained tokens* (训练不足的词元) in many models.
+# If such a token does turn up later, the model meets an untrained vector. So it goes,
+# on a larger scale, where a vocabulary is trained on one corpus and the model on
+# another: *SolidGoldMagikarp*, the name of a user of a forum, was a token of GPT-2's,
+# and models that were asked to repeat it could not. {cite}`land2024magikarp` find such
+# *under-trained tokens* (训练不足的词元) in many models.
 #
 # ## Exercises
 #
-# **1. Warm-up.** Write `next_pair(words)`. `words` maps a word, cut into a tuple of symbols,
-# to its count; return the pair that BPE merges next. Among equals, the first in the
-# alphabet.
+# **1. Warm-up.** Write `next_pair(words)`. `words` maps a word, cut into a tuple of
+# symbols, to its count; return the pair that BPE merges next. Among equals, the first
+# in the alphabet.
 
 # %%
 next_pair = ...  # def next_pair(words): …
@@ -681,9 +694,10 @@ def next_pair(words):
 check.next_pair(next_pair)
 
 # %% [markdown]
-# **2. Hold back.** A stream has received `data`, bytes of valid UTF-8 that may end in the middle of a
-# character. Write `ready(data)`: how many bytes can be shown. The first byte of a character of
-# two bytes is `110…` in binary, of three `1110…`, of four `11110…`; all further bytes are `10…`.
+# **2. Hold back.** A stream has received `data`, bytes of valid UTF-8 that may end in
+# the middle of a character. Write `ready(data)`: how many bytes can be shown. The first
+# byte of a character of two bytes is `110…` in binary, of three `1110…`, of four
+# `11110…`; all further bytes are `10…`.
 
 # %%
 ready = ...  # def ready(data): …
@@ -703,9 +717,9 @@ def ready(data):
 check.ready(ready)
 
 # %% [markdown]
-# **3. From the right.** Write a pattern for `regex`, `from_the_right`, that cuts a run of
-# digits into threes from the right, and leaves everything else uncut: 1234567 into
-# 1 ⋮ 234 ⋮ 567. A *look-ahead* (前瞻) `(?=…)` asks what follows without taking it; `(?:…)`
+# **3. From the right.** Write a pattern for `regex`, `from_the_right`, that cuts a run
+# of digits into threes from the right, and leaves everything else uncut: 1234567 into 1
+# ⋮ 234 ⋮ 567. A *look-ahead* (前瞻) `(?=…)` asks what follows without taking it; `(?:…)`
 # groups without capturing.
 
 # %%
@@ -717,11 +731,12 @@ from_the_right = r"\d{1,3}(?=(?:\d{3})*(?!\d))|\D+"
 check.from_the_right(from_the_right)
 
 # %% [markdown]
-# **4. For an evening: BPE-dropout** {cite}`provilkov2020dropout`. A model that always sees a word cut in the same
-# way never learns that *shortest* and *short* have letters in common. Write
-# `dropout(piece, ranks, p, rng)`: encode, but at every step leave out each possible merge with
-# probability $p$, drawn anew (`rng.random()`), and stop when none remains. At $p = 0$ it is BPE, at
-# $p = 1$ bytes. Return the parts as a list of bytes. What does it do to the length of a text?
+# **4. For an evening: BPE-dropout** {cite}`provilkov2020dropout`. A model that always
+# sees a word cut in the same way never learns that *shortest* and *short* have letters
+# in common. Write `dropout(piece, ranks, p, rng)`: encode, but at every step leave out
+# each possible merge with probability $p$, drawn anew (`rng.random()`), and stop when
+# none remains. At $p = 0$ it is BPE, at $p = 1$ bytes. Return the parts as a list of
+# bytes. What does it do to the length of a text?
 
 # %%
 dropout = ...  # def dropout(piece, ranks, p, rng): …
@@ -753,11 +768,13 @@ for p in (0, 0.1, 0.5, 1):
 # ## In short
 #
 # BPE merges the most frequent pair, again and again, inside pieces that a pattern cut
-# before. A merge touches few words, and whoever touches only those trains as fast as the library on one thread; whoever breaks
-# ties as it does gets its vocabulary. Encoding replays the merges in the order of their ids, and by a
-# theorem the ids are all it needs, so ours, tiktoken's and `tokenizers`' ids are the same, but for letters younger than
-# the libraries' tables. The vocabulary reflects its corpus: what it has not seen costs a token a
-# byte, what it has seen too briefly is a trap. The numbers themselves mean nothing.
+# before. A merge touches few words, and whoever touches only those trains as fast as
+# the library on one thread; whoever breaks ties as it does gets its vocabulary.
+# Encoding replays the merges in the order of their ids, and by a theorem the ids are
+# all it needs, so ours, tiktoken's and `tokenizers`' ids are the same, but for letters
+# younger than the libraries' tables. The vocabulary reflects its corpus: what it has
+# not seen costs a token a byte, what it has seen too briefly is a trap. The numbers
+# themselves mean nothing.
 #
 # Next: the way BERT cuts, and the algorithm that the notes had lost, [WordPiece and
 # Unigram](03_wordpiece_and_unigram).

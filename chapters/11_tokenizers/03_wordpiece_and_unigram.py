@@ -9,12 +9,12 @@
 # %% [markdown]
 # # WordPiece and Unigram
 #
-# [BPE](02_bpe) cuts a word by replaying its merges in the order in which they were made.
-# But a vocabulary is only a list of pieces, and a word can be cut into pieces in many
-# ways. Which one? BERT takes the longest piece from the left, then the longest again.
-# T5, XLNet and ALBERT give every piece a probability, and take the likeliest cut. The
-# first answer is a loop. The second is a model with hidden choices: you have met its
-# lattice on a bridge in Nanjing. At the end of this page you can
+# [BPE](02_bpe) cuts a word by replaying its merges in the order in which they were
+# made. But a vocabulary is only a list of pieces, and a word can be cut into pieces in
+# many ways. Which one? BERT takes the longest piece from the left, then the longest
+# again. T5, XLNet and ALBERT give every piece a probability, and take the likeliest
+# cut. The first answer is a loop. The second is a model with hidden choices: you have
+# met its lattice on a bridge in Nanjing. At the end of this page you can
 #
 # - cut words as BERT does, and get BERT's own ids, from a blank file;
 # - say what the formula that everybody quotes for WordPiece's training really prefers;
@@ -84,10 +84,10 @@ assert small.cut("unable") == ("[UNK]",)
 
 # %% [markdown]
 # *unable* has a segmentation, *un* and *##able*. Greedy matching (贪心匹配) takes *una*,
-# finds no piece for *ble*, and gives up: the *whole* word becomes [UNK], not the rest of
-# it. The same happens to *unhappier*, which has no segmentation at all. Here is all of
-# it, from a raw text to pieces. Before the cutting come BERT's cleaning and its division
-# into words {cite}`devlin2019bert`:
+# finds no piece for *ble*, and gives up: the *whole* word becomes [UNK], not the rest
+# of it. The same happens to *unhappier*, which has no segmentation at all. Here is all
+# of it, from a raw text to pieces. Before the cutting come BERT's cleaning and its
+# division into words {cite}`devlin2019bert`:
 
 # %%
 show(wordpiece.normalise, wordpiece.split, WordPiece._cut)
@@ -114,10 +114,10 @@ print("with two:", sum(len(p.removeprefix("##")) > 1 for p in ideographs))
 #
 # ## Equal to the library
 #
-# Similar is not enough. One different id is a different row of the embedding matrix, and
-# nothing complains. So: MiniLM's own tokenizer, in Rust, on every line of text that this
-# course has, and on 20,000 strings made to break tokenizers, with scripts mixed, marks
-# on marks, emoji, control characters, and words of two thousand letters.
+# Similar is not enough. One different id is a different row of the embedding matrix,
+# and nothing complains. So: MiniLM's own tokenizer, in Rust, on every line of text that
+# this course has, and on 20,000 strings made to break tokenizers, with scripts mixed,
+# marks on marks, emoji, control characters, and words of two thousand letters.
 
 # %%
 lines = [text for s in datasets.sentences() for text in (s.en, s.zh)]
@@ -148,8 +148,8 @@ for name, texts in [("lines of the corpus", lines), ("odd strings", odd)]:
 #
 # ## How WordPiece is trained
 #
-# The paper {cite}`schuster2012voice` starts from characters and merges, as BPE does, but
-# chooses the pair that raises the likelihood (似然) of the training text most. Google
+# The paper {cite}`schuster2012voice` starts from characters and merges, as BPE does,
+# but chooses the pair that raises the likelihood (似然) of the training text most. Google
 # never published the program. What is taught in its place is a formula:
 #
 # $$
@@ -158,9 +158,9 @@ for name, texts in [("lines of the corpus", lines), ("odd strings", odd)]:
 # $$ (eq-wordpiece-ratio)
 #
 # A well-known course works it out on five words {cite}`hfcourse`: *hug* 10 times, *pug*
-# 5, *pun* 12, *bun* 4, *hugs* 5. Every pair but one contains *##u*, which stands in all 36
-# words, and has the score 1/36. The one is *##g ##s*, with 5 / (20 · 5), so it is merged
-# first:
+# 5, *pun* 12, *bun* 4, *hugs* 5. Every pair but one contains *##u*, which stands in all
+# 36 words, and has the score 1/36. The one is *##g ##s*, with 5 / (20 · 5), so it is
+# merged first:
 
 # %%
 hug = {"hug": 10, "pug": 5, "pun": 12, "bun": 4, "hugs": 5}
@@ -172,8 +172,8 @@ for criterion in (wordpiece.by_ratio, wordpiece.by_count):
 
 # %% [markdown]
 # The merges by the ratio are those of the course. From its three, *##gs*, *hu* and
-# *hugs*, it then concludes that WordPiece has *hugs* in one piece, while BPE, applying the
-# merges in order, would stop at *hu ##gs*. Let us apply them in order.
+# *hugs*, it then concludes that WordPiece has *hugs* in one piece, while BPE, applying
+# the merges in order, would stop at *hu ##gs*. Let us apply them in order.
 
 
 # %%
@@ -199,8 +199,8 @@ print(*WordPiece(["[UNK]", *pieces]).cut("hugs"))
 # %% [markdown]
 # The third merge makes *hugs* in BPE as well: a slip that is easily made and easily
 # read over. The difference is real, but it takes a long piece that was made too late:
-# after *##gs*, *hu* and *hug*, BPE's first merge has used up the *g*. WordPiece does not
-# know the order, and takes the longest.
+# after *##gs*, *hu* and *hug*, BPE's first merge has used up the *g*. WordPiece does
+# not know the order, and takes the longest.
 #
 # ## What the formula prefers
 #
@@ -213,8 +213,8 @@ print(*WordPiece(["[UNK]", *pieces]).cut("hugs"))
 # $$ (eq-wordpiece-gain)
 #
 # with $n$ pieces in the text. The logarithm is the *pointwise mutual information*
-# (点互信息) of the two, and {eq}`eq-wordpiece-ratio` is its exponential over $n$: it keeps the
-# surprise of a meeting and forgets **how often** the two meet. What does that do to
+# (点互信息) of the two, and {eq}`eq-wordpiece-ratio` is its exponential over $n$: it keeps
+# the surprise of a meeting and forgets **how often** the two meet. What does that do to
 # text? A hundred thousand characters of English, and the first merges by each rule:
 
 # %%
@@ -290,9 +290,9 @@ for merges in (1, 2, 3):
     assert made == by_count != by_ratio
 
 # %% [markdown]
-# It counts. The class is BPE with ## in front {cite}`hftokenizers`. So much for training
-# WordPiece: BERT's vocabulary exists, the rule that made it is a guess, and the
-# program that carries its name does something else.
+# It counts. The class is BPE with ## in front {cite}`hftokenizers`. So much for
+# training WordPiece: BERT's vocabulary exists, the rule that made it is a guess, and
+# the program that carries its name does something else.
 #
 # ## By hand: all the ways to cut a word
 #
@@ -328,8 +328,8 @@ for pieces, score in course.nbest("pug", 9):
 # probability. Compare the course's page: it has 0.0022676, 0.0022676 and 0.000389. It
 # counts *p* 17 times in its table, and 5 times, the count of the word *pug*, in the
 # products. (Further down on the same page *pug* has 0.007710, as here.) Its program has
-# a slip of the same kind: the first position starts with the score 1, the probability of
-# nothing, where the *logarithm* of it, 0, belongs. Every word's loss is too large by
+# a slip of the same kind: the first position starts with the score 1, the probability
+# of nothing, where the *logarithm* of it, 0, belongs. Every word's loss is too large by
 # one; no choice changes, because all ways start there, and so nobody noticed.
 #
 # {numref}`fig-unigram-lattice` has the lattice (词格) of a line that you know. Its pieces
@@ -397,10 +397,10 @@ plt.show()
 # \delta_e = \max_{s \to e} \delta_s\, p(x_{s:e}) ,
 # $$ (eq-unigram-forward)
 #
-# $\alpha_L = p(x)$ is the *forward algorithm*, $\delta_L$ is *Viterbi*: the recursions of
-# chapter 03 on a lattice whose edges have different lengths. There are at most $L \cdot
-# M$ of them, $M$ the length of the longest piece. A *trie* (字典树), a dictionary of
-# dictionaries with one level for each character, lists those that leave a position:
+# $\alpha_L = p(x)$ is the *forward algorithm*, $\delta_L$ is *Viterbi*: the recursions
+# of chapter 03 on a lattice whose edges have different lengths. There are at most
+# $L \cdot M$ of them, $M$ the length of the longest piece. A *trie* (字典树), a dictionary
+# of dictionaries with one level for each character, lists those that leave a position:
 
 # %%
 show(Unigram.leaving, Unigram.segment)
@@ -414,9 +414,9 @@ show(Unigram.leaving, Unigram.segment)
 # *expectation–maximisation* (期望最大化, EM) is for {cite}`dempster1977em`:
 #
 # - **E**: with the present $p$, let each word be cut in all ways at once, each by its
-#   posterior (后验), and add up what every piece gets: $c(v) = \sum_x n_x\,
-#   \mathbb{E}[\,\text{uses of } v \text{ in } s \mid x\,]$. Forward times backward gives
-#   the posterior of each edge.
+#   posterior (后验), and add up what every piece gets:
+#   $c(v) = \sum_x n_x\, \mathbb{E}[\,\text{uses of } v \text{ in } s \mid x\,]$.
+#   Forward times backward gives the posterior of each edge.
 # - **M**: $p(v) = c(v) / \sum_{v'} c(v')$.
 
 # %%
@@ -425,11 +425,11 @@ show(unigram.expected_counts, unigram.maximise)
 
 # %% [markdown]
 # Why can the likelihood not fall? Take any other probabilities $q$. Then
-# $\log \frac{q(x)}{p(x)} = \log \sum_s p(s \mid x) \frac{q(s)}{p(s)} \ge
-# \sum_s p(s \mid x) \log \frac{q(s)}{p(s)}$, by Jensen's inequality, and summed over the
-# words the right side is $\sum_v c(v) \log \frac{q(v)}{p(v)}$. Among all $q$ that sum
-# to one, the M step's is the one that makes it largest, and $q = p$ makes it zero. So it
-# is at least zero. It does not say how soon:
+# $\log \frac{q(x)}{p(x)} = \log \sum_s p(s \mid x) \frac{q(s)}{p(s)} \ge \sum_s p(s \mid x) \log \frac{q(s)}{p(s)}$,
+# by Jensen's inequality, and summed over the words the right side is
+# $\sum_v c(v) \log \frac{q(v)}{p(v)}$. Among all $q$ that sum to one, the M step's is
+# the one that makes it largest, and $q = p$ makes it zero. So it is at least zero. It
+# does not say how soon:
 
 
 # %%
@@ -459,9 +459,10 @@ assert np.diff(toy_curve).min() > -1e-9
 # ## Pruning
 #
 # Training starts from many pieces (`seed`: strings that occur twice or more and do not
-# always go on alike) and ends with as many as one wants. So EM is interrupted by *pruning* (剪枝): for each piece,
-# estimate what the text would lose without it, and drop the cheapest. The estimate
-# supposes that everything else stays, and that is not innocent. On the course's model:
+# always go on alike) and ends with as many as one wants. So EM is interrupted by
+# *pruning* (剪枝): for each piece, estimate what the text would lose without it, and drop
+# the cheapest. The estimate supposes that everything else stays, and that is not
+# innocent. On the course's model:
 
 
 # %%
@@ -480,11 +481,11 @@ for gone in [("hug",), ("pu",), ("un",), ("pu", "un")]:
     print(f"without {' and '.join(gone):9} + {without(*gone):.1f}")
 
 # %% [markdown]
-# The first three lines agree with the course (169.8; 23.5; nothing). The last is why pieces
-# must not go by their own losses all at once: *pu* can be spared because *un* is there,
-# and *un* because *pu* is. SentencePiece drops a quarter of the pieces a round, and lets
-# EM repair the rest. Here is the whole of it, and then, on the English of above, a
-# version in which half of them go, so that one sees it:
+# The first three lines agree with the course (169.8; 23.5; nothing). The last is why
+# pieces must not go by their own losses all at once: *pu* can be spared because *un* is
+# there, and *un* because *pu* is. SentencePiece drops a quarter of the pieces a round,
+# and lets EM repair the rest. Here is the whole of it, and then, on the English of
+# above, a version in which half of them go, so that one sees it:
 
 # %%
 show(unigram.removal_losses, unigram.train)
@@ -527,9 +528,9 @@ plt.show()
 figures.digest("log likelihood per character", np.concatenate(curves))
 
 # %% [markdown]
-# The first pruning takes nearly three quarters of the pieces and costs nothing: EM had left
-# them without use. The later ones cost, and one EM step repairs what can be repaired.
-# What has been gained with a finished model? As many pieces as BPE had in
+# The first pruning takes nearly three quarters of the pieces and costs nothing: EM had
+# left them without use. The later ones cost, and one EM step repairs what can be
+# repaired. What has been gained with a finished model? As many pieces as BPE had in
 # {numref}`fig-wordpiece-rules`, on the same words:
 
 # %%
@@ -542,18 +543,18 @@ assert by_unigram < by_count - 0.05
 
 # %% [markdown]
 # Merges leave behind the steps on which they were made: once *tion* is there, *tio* is
-# a waste. Pruning clears them away. {cite}`bostrom2020byte` pre-trained models like BERT
-# on both and found Unigram's pieces nearer to morphology, and its models as good or
-# better.
+# a waste. Pruning clears them away. {cite}`bostrom2020byte` pre-trained models like
+# BERT on both and found Unigram's pieces nearer to morphology, and its models as good
+# or better.
 #
 # ## Equal to SentencePiece
 #
 # Train SentencePiece {cite}`kudo2018sentencepiece` on English and Chinese, hand its
 # pieces and scores to our Viterbi, and cut everything again, after SentencePiece's own
-# normalisation. It adds up scores in 32 bits, so ties fall by rounding; and where a
-# sum sinks below −100,000 it begins again from zero, to have digits left. We found
-# the second by looking for the one string in twenty thousand that differed. `single`
-# does both. Unknown characters (生词) score 10 less than the worst piece; neighbouring ones
+# normalisation. It adds up scores in 32 bits, so ties fall by rounding; and where a sum
+# sinks below −100,000 it begins again from zero, to have digits left. We found the
+# second by looking for the one string in twenty thousand that differed. `single` does
+# both. Unknown characters (生词) score 10 less than the worst piece; neighbouring ones
 # are shown as one. (`tokenizers` adds in 64 bits; without `single` our pieces are its
 # pieces, as a test confirms.)
 
@@ -587,10 +588,11 @@ for name, texts in [("lines of the corpus", lines[::2]), ("odd strings", odd)]:
 # ## Masks? Neighbours?
 #
 # Now the notes' story: SentencePiece hides some words behind [MASK] and lets a model
-# predict them from their neighbours, as BERT is trained. If so, there is a [MASK] in the
-# vocabulary. And if so, neighbours matter: shuffle all words of the corpus, and nothing
-# is left to predict them from. We train SentencePiece's other method, BPE, on letters
-# only, once in order and once shuffled, and compare it with a few lines of counting.
+# predict them from their neighbours, as BERT is trained. If so, there is a [MASK] in
+# the vocabulary. And if so, neighbours matter: shuffle all words of the corpus, and
+# nothing is left to predict them from. We train SentencePiece's other method, BPE, on
+# letters only, once in order and once shuffled, and compare it with a few lines of
+# counting.
 
 # %%
 letters = "abcdefghijklmnopqrstuvwxyz"
@@ -657,21 +659,23 @@ settle(
 # %% [markdown]
 # Shuffling leaves BPE's vocabulary as it was, piece for piece: it never looked at a
 # neighbour. For Unigram our own `train` is given a table of words and counts and has no
-# neighbours to look at. (SentencePiece's does look at them once, when it collects its seeds:
-# shuffled, it cuts a third of the words otherwise. That is a side effect, see below, and no
-# prediction.) The scores of BPE are no probabilities but minus the order of the merges. Those of
-# Unigram add up to a little less than one. The missing share went with a change to the
-# M step {cite}`sentencepiecetrainer`: $\psi(c)$, the *digamma function*, in place of
-# $\log c$, which makes rare pieces rarer; and with the last cut to size.
+# neighbours to look at. (SentencePiece's does look at them once, when it collects its
+# seeds: shuffled, it cuts a third of the words otherwise. That is a side effect, see
+# below, and no prediction.) The scores of BPE are no probabilities but minus the order
+# of the merges. Those of Unigram add up to a little less than one. The missing share
+# went with a change to the M step {cite}`sentencepiecetrainer`: $\psi(c)$, the *digamma
+# function*, in place of $\log c$, which makes rare pieces rarer; and with the last cut
+# to size.
 #
 # ## Meaning?
 #
 # The notes also say that SentencePiece learns the *semantics and structure* of a text.
-# What a word means shows in its neighbours. The shuffle above took them all away, and BPE's
-# vocabulary stayed. Nor does the spelling carry it: rename the letters, once and for all,
-# each to another, and every count is as it was. Structure can be taken out, too: give each *word* a random string of its length for a name. Words that
-# shared a stem share nothing now. We train on each, and ask how many words are cut in the
-# same places as before.
+# What a word means shows in its neighbours. The shuffle above took them all away, and
+# BPE's vocabulary stayed. Nor does the spelling carry it: rename the letters, once and
+# for all, each to another, and every count is as it was. Structure can be taken out,
+# too: give each *word* a random string of its length for a name. Words that shared a
+# stem share nothing now. We train on each, and ask how many words are cut in the same
+# places as before.
 
 # %%
 rng = random.Random(0)
@@ -728,11 +732,11 @@ settle(
 # A probability for every segmentation is good for more than the best one. The `nbest`
 # list, and a sample: sums run forwards, then pieces are drawn backwards, each with its
 # share of the sum, so that a whole segmentation comes with exactly its posterior. Raise
-# probabilities to a power $\alpha$ first: below 1 the draw is bolder, above 1 more timid.
-# *Subword regularisation* (子词正则化) {cite}`kudo2018subword` gives a translation model
-# another cut of the same sentence in each epoch, so that it learns that they are the
-# same. (BPE has no probabilities, and gets its variety from
-# dropping merges at random {cite}`provilkov2020dropout`.)
+# probabilities to a power $\alpha$ first: below 1 the draw is bolder, above 1 more
+# timid. *Subword regularisation* (子词正则化) {cite}`kudo2018subword` gives a translation
+# model another cut of the same sentence in each epoch, so that it learns that they are
+# the same. (BPE has no probabilities, and gets its variety from dropping merges at
+# random {cite}`provilkov2020dropout`.)
 
 # %%
 show(Unigram.sample)
@@ -785,8 +789,8 @@ assert max(errors) < 4.5
 # %% [markdown]
 # ## Where people go wrong
 #
-# **Frequent words that get no piece.** Look for frequent words of the corpus that are no
-# pieces of a large SentencePiece model:
+# **Frequent words that get no piece.** Look for frequent words of the corpus that are
+# no pieces of a large SentencePiece model:
 
 # %%
 whole = sentencepiece_model(sample.split("\n"), "unigram", 1500, character_coverage=1.0)
@@ -811,17 +815,17 @@ print("of the graph:", *whole.encode("of the graph", out_type=str))
 assert set(missing) <= set(before_blank) and all(w in own.scores for w in often)
 
 # %% [markdown]
-# *of*, hundreds of times in the text, has no piece. All the missing words stand before a
-# blank, always. SentencePiece's seeds come from a suffix tree (后缀树), whose inner nodes
-# are the strings that *continue in two ways*. A word that is always followed by ▁ is not
-# one of them; the word with its ▁ is, and that is no valid piece. So the word is never a
-# candidate, however frequent. The same befalls whatever always ends a line
-# {cite}`sentencepiece615,sentencepiece1047`. In a large corpus a word soon meets a comma;
-# in a small or uniform one look for your commonest words. Our `seed` looks at words
-# alone, takes the end of one for a way to go on, and has them.
+# *of*, hundreds of times in the text, has no piece. All the missing words stand before
+# a blank, always. SentencePiece's seeds come from a suffix tree (后缀树), whose inner
+# nodes are the strings that *continue in two ways*. A word that is always followed by ▁
+# is not one of them; the word with its ▁ is, and that is no valid piece. So the word is
+# never a candidate, however frequent. The same befalls whatever always ends a line
+# {cite}`sentencepiece615,sentencepiece1047`. In a large corpus a word soon meets a
+# comma; in a small or uniform one look for your commonest words. Our `seed` looks at
+# words alone, takes the end of one for a way to go on, and has them.
 #
-# **[UNK] for a whole word**, and **decoding**. One sign outside the vocabulary, and BERT
-# loses the word around it. Accents, capitals and blanks are gone in any case; what
+# **[UNK] for a whole word**, and **decoding**. One sign outside the vocabulary, and
+# BERT loses the word around it. Accents, capitals and blanks are gone in any case; what
 # `decode` returns is readable and not the text.
 
 # %%
@@ -829,9 +833,9 @@ for text in ("Naïve☃ questions, please", "Naïve ☃ questions, please"):
     print(text, "→", bert.decode(bert.encode(text)))
 
 # %% [markdown]
-# **Sums in 32 bits.** On a long line a Viterbi in 64 bits, such as that of `tokenizers`,
-# can find a path that is a little better, and so other pieces than SentencePiece. Which
-# is right? The one that the network was trained with.
+# **Sums in 32 bits.** On a long line a Viterbi in 64 bits, such as that of
+# `tokenizers`, can find a path that is a little better, and so other pieces than
+# SentencePiece. Which is right? The one that the network was trained with.
 
 # %%
 digits = "".join(random.Random(0).choices("0123456789", k=100_000))
@@ -852,8 +856,8 @@ print("places; in 64 bits log p is larger by", approx(scores[1] - scores[0], 0, 
 # ## Exercises
 #
 # **1. Warm-up.** In how many ways can a text be cut into pieces of a vocabulary? Write
-# `ways(text, pieces)`, where `pieces` is a set of strings: a whole number, 0 if there is
-# none, and 1 for the empty text. Listing them is too slow for the check.
+# `ways(text, pieces)`, where `pieces` is a set of strings: a whole number, 0 if there
+# is none, and 1 for the empty text. Listing them is too slow for the check.
 
 # %%
 ways = ...  # def ways(text, pieces): …
@@ -901,8 +905,8 @@ print(f"greedy is longer for {len(longer)} of {len(words)} words:", *longer[:4])
 # **3. For an evening: how undecided is a text?** The entropy (熵) of the posterior,
 # $H = -\sum_s p(s \mid x) \log p(s \mid x)$ in nats, measures it. A text of fifty
 # characters has too many segmentations to list. Write `entropy(model, text)` with
-# `model.posterior(text)` and `model.log_likelihood(text)`. (`model.scores` has the score
-# of each piece.)
+# `model.posterior(text)` and `model.log_likelihood(text)`. (`model.scores` has the
+# score of each piece.)
 
 # %%
 entropy = ...  # def entropy(model, text): …
@@ -926,12 +930,13 @@ for line in ("南京市长江大桥", "乒乓球拍卖完了", "长春市长春�
 # ## In short
 #
 # WordPiece keeps the pieces and forgets the merges: it takes the longest piece from the
-# left, and [UNK] if that leads nowhere. The ratio that is taught for its training prefers
-# what is rare; the gain in likelihood does not; the library counts pairs like BPE.
-# Unigram gives every piece a probability and a text the sum over its segmentations.
-# Forward, Viterbi, n-best and sampling are the recursions of chapter 03 on a lattice of
-# words. EM raises the likelihood at each step, pruning takes pieces away, and neither
-# hides a word nor knows what one means. jieba's dictionary is such a model, and finds the
-# bridge.
+# left, and [UNK] if that leads nowhere. The ratio that is taught for its training
+# prefers what is rare; the gain in likelihood does not; the library counts pairs like
+# BPE. Unigram gives every piece a probability and a text the sum over its
+# segmentations. Forward, Viterbi, n-best and sampling are the recursions of chapter 03
+# on a lattice of words. EM raises the likelihood at each step, pruning takes pieces
+# away, and neither hides a word nor knows what one means. jieba's dictionary is such a
+# model, and finds the bridge.
 #
-# What the library around it adds, from raw text and back: [SentencePiece](04_sentencepiece).
+# What the library around it adds, from raw text and back:
+# [SentencePiece](04_sentencepiece).

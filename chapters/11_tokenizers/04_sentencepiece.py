@@ -9,21 +9,25 @@
 # %% [markdown]
 # # SentencePiece
 #
-# Give a text to a tokenizer, and take the ids back to text. Is it the same text? With BERT's it is
-# not: it cut the text into words before it cut words into pieces, and what had stood between the
-# words is gone. And for Chinese "first the words" is a task of its own, as
-# [the first page](01_words) of this chapter shows. {term}`SentencePiece`
-# {cite}`kudo2018sentencepiece` does not ask for words. A text is a row of characters, the blank is
-# one of them, and everything that it takes to go from text to ids and back stands in one file. T5,
-# XLNet, ALBERT and the first two LLaMAs read through it. At the end of this page you can
+# Give a text to a tokenizer, and take the ids back to text. Is it the same text? With
+# BERT's it is not: it cut the text into words before it cut words into pieces, and what
+# had stood between the words is gone. And for Chinese "first the words" is a task of
+# its own, as [the first page](01_words) of this chapter shows. {term}`SentencePiece`
+# {cite}`kudo2018sentencepiece` does not ask for words. A text is a row of characters,
+# the blank is one of them, and everything that it takes to go from text to ids and back
+# stands in one file. T5, XLNet, ALBERT and the first two LLaMAs read through it. At the
+# end of this page you can
 #
 # - write a tokenizer's file by hand, byte by byte, and have Google's library load it;
 # - open any `.model` file, and encode with it to the library's ids, by your own code;
-# - say which rules hide in a tokenizer that "needs no rules", and switch each of them off;
-# - say what training returns, what it is good for, and what it does not know about words;
+# - say which rules hide in a tokenizer that "needs no rules", and switch each of them
+#   off;
+# - say what training returns, what it is good for, and what it does not know about
+#   words;
 # - avoid four mistakes that have cost people days.
 #
-# You need [BPE](02_bpe) and [Unigram](03_wordpiece_and_unigram): the two ways to cut are taken from there.
+# You need [BPE](02_bpe) and [Unigram](03_wordpiece_and_unigram): the two ways to cut
+# are taken from there.
 
 # %% tags=["hide-input"]
 import json
@@ -95,22 +99,25 @@ print(*tokens)
 print("".join(f" {token}" for token in tokens).replace(" ##", "").strip())
 
 # %% [markdown]
-# A capital, an accent and the doubled blank are gone. A reader can guess where blanks belong in English;
-# a program cannot know whether there was one before the full stop. Whatever glues the words together again is a rule for one language, and the
-# original is lost.
+# A capital, an accent and the doubled blank are gone. A reader can guess where blanks
+# belong in English; a program cannot know whether there was one before the full stop.
+# Whatever glues the words together again is a rule for one language, and the original
+# is lost.
 #
 # ## By hand: a tokenizer in 57 bytes
 #
 # The file is a *protocol buffer* (协议缓冲区), Google's format for structured data
-# {cite}`protobuf`. It is a row of fields. Each begins with a key: the field's number times 8,
-# plus its *wire type*, 0 for a whole number, 2 for a stretch of bytes whose length comes next, 5 for
-# four bytes (1, for eight, no model uses). So `0a` is field 1, type 2; `15` is field 2, type 5; `18` is field 3, type 0.
+# {cite}`protobuf`. It is a row of fields. Each begins with a key: the field's number
+# times 8, plus its *wire type*, 0 for a whole number, 2 for a stretch of bytes whose
+# length comes next, 5 for four bytes (1, for eight, no model uses). So `0a` is field 1,
+# type 2; `15` is field 2, type 5; `18` is field 3, type 0.
 #
-# A model is a message in which every field 1 is a piece, and a piece is a message of its own: field
-# 1 its text in UTF-8, field 2 its score, a float, field 3 its kind. That is enough to write one. The
-# piece ▁ab, with ▁ (U+2581, `e2 96 81`) for a blank: `0a 05` and its five bytes, then `15` and −3.0 as
-# four bytes, the lowest first, `00 00 40 c0`. Together twelve bytes, hence `0a 0c` in front.
-# Every model needs an entry for the unknown, kind 2.
+# A model is a message in which every field 1 is a piece, and a piece is a message of
+# its own: field 1 its text in UTF-8, field 2 its score, a float, field 3 its kind. That
+# is enough to write one. The piece ▁ab, with ▁ (U+2581, `e2 96 81`) for a blank:
+# `0a 05` and its five bytes, then `15` and −3.0 as four bytes, the lowest first,
+# `00 00 40 c0`. Together twelve bytes, hence `0a 0c` in front. Every model needs an
+# entry for the unknown, kind 2.
 
 # %%
 by_hand = bytes.fromhex(
@@ -128,11 +135,11 @@ print(len(by_hand), "bytes")
 assert library.encode("ab ba") == [4, 1, 3, 2]
 
 # %% [markdown]
-# The library loads it and cuts with it. What we left out has defaults: the kind is 1, a normal piece, and
-# the algorithm Unigram, so that ▁ab, −3, wins against ▁, a, b, −6. The
-# second text shows more defaults at work. Blanks in front have gone, three in the middle have become
-# one, and a ▁ was put in front, the *dummy prefix* (虚拟前缀), so that a word is
-# the same piece at the beginning and in the middle. *c* is unknown, `<unk>`, id 0.
+# The library loads it and cuts with it. What we left out has defaults: the kind is 1, a
+# normal piece, and the algorithm Unigram, so that ▁ab, −3, wins against ▁, a, b, −6.
+# The second text shows more defaults at work. Blanks in front have gone, three in the
+# middle have become one, and a ▁ was put in front, the *dummy prefix* (虚拟前缀), so that a
+# word is the same piece at the beginning and in the middle. *c* is unknown, `<unk>`, id 0.
 
 # %% mystnb={"figure": {"caption": "The 57 bytes, a row for each piece. The key says the number of the field and its wire type; lengths are counted in bytes.", "name": "fig-model-bytes"}, "image": {"alt": "Five rows of small boxes with two hexadecimal digits each, one row a piece. In each row come a key and a length, a key and a length, the bytes of the text, a key, and four bytes of a score; in the first row a key and a kind in place of the score. The boxes are coloured and labelled by their role."}} tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(7.6, 2.9))
@@ -161,19 +168,21 @@ plt.show()
 # %% [markdown]
 # ## In general: reading the file
 #
-# Whole numbers are *varints* (变长整数): seven bits a byte, the lowest seven first, and the top bit says that
-# more follow. 300 is 10 0101100 in binary, so the bytes are 1 0101100 and 0 0000010, `ac 02`. A
-# field whose number the reader does not know can be passed over, because its length is known; that is how
-# old programs read new files. This is all of the format that a model uses:
+# Whole numbers are *varints* (变长整数): seven bits a byte, the lowest seven first, and the
+# top bit says that more follow. 300 is 10 0101100 in binary, so the bytes are 1 0101100
+# and 0 0000010, `ac 02`. A field whose number the reader does not know can be passed
+# over, because its length is known; that is how old programs read new files. This is
+# all of the format that a model uses:
 
 # %%
 show(ours.varint, ours.fields)
 assert ours.varint(bytes.fromhex("ac 02"), 0) == (300, 2)
 
 # %% [markdown]
-# Now real models. The library trains one in a moment on our English, Chinese and code: it takes
-# an iterator of lines and writes into whatever has a `write`. Five of them will serve on this page: one with
-# every default, one by BPE, one with byte fallback, one with settings like LLaMA's, and one with symbols of our own.
+# Now real models. The library trains one in a moment on our English, Chinese and code:
+# it takes an iterator of lines and writes into whatever has a `write`. Five of them
+# will serve on this page: one with every default, one by BPE, one with byte fallback,
+# one with settings like LLaMA's, and one with symbols of our own.
 
 # %%
 show(ours.train_by_library)
@@ -217,13 +226,14 @@ print(f"rules called {spec['name']}: {len(spec['precompiled_charsmap']):,} bytes
 assert size[3] > 0.8 * len(data)
 
 # %% [markdown]
-# More than four fifths of this file of a tokenizer that "needs no rules" are rules. (The
-# table does not grow with the vocabulary; beside 8,000 pieces it would be two thirds.) We come to them in a moment. The same
-# training twice gave the same bytes. BPE only counts, and is exact anywhere; the scores of Unigram are sums
-# of logarithms, whose last digits belong to a processor.
+# More than four fifths of this file of a tokenizer that "needs no rules" are rules.
+# (The table does not grow with the vocabulary; beside 8,000 pieces it would be two
+# thirds.) We come to them in a moment. The same training twice gave the same bytes. BPE
+# only counts, and is exact anywhere; the scores of Unigram are sums of logarithms,
+# whose last digits belong to a processor.
 #
-# Here is our reader, and what it does with a text: normalise, cut, replace what is unknown. Pieces, scores and kinds
-# are the library's, from every file:
+# Here is our reader, and what it does with a text: normalise, cut, replace what is
+# unknown. Pieces, scores and kinds are the library's, from every file:
 
 # %%
 show(SentencePiece.read, SentencePiece.tokens)
@@ -273,12 +283,13 @@ plt.show()
 # ## Normalisation: the rules
 #
 # {term}`Normalisation 文本归一化 <normalisation (NFKC)>` comes first. Unicode has full-width
-# letters for Chinese typesetting (Ａ), letters tied together (ﬁ), circled numbers (①), whole units in one
-# sign (㎏), and accents as signs of their own. *NFKC* (兼容分解后再合成), a table of the Unicode
-# standard {cite}`unicodenormalization`, brings all of these to one form. The default of SentencePiece, `nmt_nfkc`, is that table with
-# changes. The file holds it as a *double array* (双数组字典树): a trie over bytes in one long row of
-# 32-bit units. The child of a unit by the byte $b$ stands at its base XOR $b$, so that one step costs one
-# look. At each place of the text the longest rule counts:
+# letters for Chinese typesetting (Ａ), letters tied together (ﬁ), circled numbers (①),
+# whole units in one sign (㎏), and accents as signs of their own. *NFKC* (兼容分解后再合成), a
+# table of the Unicode standard {cite}`unicodenormalization`, brings all of these to one
+# form. The default of SentencePiece, `nmt_nfkc`, is that table with changes. The file
+# holds it as a *double array* (双数组字典树): a trie over bytes in one long row of 32-bit
+# units. The child of a unit by the byte $b$ stands at its base XOR $b$, so that one
+# step costs one look. At each place of the text the longest rule counts:
 
 # %%
 show(ours.Rules._base, ours.Rules._step, ours.Rules.longest)
@@ -297,9 +308,9 @@ rules = model.normalise.rules
 print(f"units: {len(rules.units):,}; what they put in: {len(rules.texts):,} bytes")
 
 # %% [markdown]
-# How many rules is that? A trie shares equal beginnings; this one shares equal *endings* as well, so
-# it has more paths than units. We count them without listing: at a unit there is one rule, if one ends there, and those
-# of its children.
+# How many rules is that? A trie shares equal beginnings; this one shares equal
+# *endings* as well, so it has more paths than units. We count them without listing: at
+# a unit there is one rule, if one ends there, and those of its children.
 
 # %%
 children = {}
@@ -324,8 +335,10 @@ print(
 assert count_rules(0) > 5 * len(rules.units)
 
 # %% [markdown]
-# More than two hundred thousand, for sequences of signs that have a shorter form: letters with accents, the syllables of Korean,
-# which can be typed part by part. Is the default NFKC? On all characters that Unicode had in 2002 (their NFKC is frozen), compare it with Python's:
+# More than two hundred thousand, for sequences of signs that have a shorter form:
+# letters with accents, the syllables of Korean, which can be typed part by part. Is the
+# default NFKC? On all characters that Unicode had in 2002 (their NFKC is frozen),
+# compare it with Python's:
 
 # %%
 old = [c for c in map(chr, points) if unicodedata.ucd_3_2_0.category(c) != "Cn"]
@@ -341,9 +354,11 @@ print(dict(differ))
 assert differ["nothing"] > 20 and differ["～"] == 1
 
 # %% [markdown]
-# Control characters vanish; a line break, a tab, a zero-width blank, even a ▁ that a user typed, become blanks; and the
-# wide tilde ～ of Chinese and Japanese is left alone, although NFKC would narrow it. These are decisions, and people made them.
-# After the rules come the blanks. Our normaliser against the library's, on every character of the first plane, one by one:
+# Control characters vanish; a line break, a tab, a zero-width blank, even a ▁ that a
+# user typed, become blanks; and the wide tilde ～ of Chinese and Japanese is left alone,
+# although NFKC would narrow it. These are decisions, and people made them. After the
+# rules come the blanks. Our normaliser against the library's, on every character of the
+# first plane, one by one:
 
 # %%
 show(ours.Normaliser.__call__)
@@ -354,14 +369,15 @@ assert different == 0
 
 # %% [markdown]
 # (A test goes through all 1.1 million code points, and through sequences of marks.)
-# Half of a surrogate pair, as a cut-off string from JavaScript may hold it, is no character. The library
-# refuses it with an error about types, ours names the place.
+# Half of a surrogate pair, as a cut-off string from JavaScript may hold it, is no
+# character. The library refuses it with an error about types, ours names the place.
 #
 # ## Cutting, by merges that have scores
 #
-# Unigram is the page before, with 32-bit sums. BPE is what you know from [its page](02_bpe), with one difference: it
-# starts from *characters*, not bytes. The rank is written as a *score*, 0, −1, −2, …, so that the highest goes
-# first. Of equal ones the leftmost.
+# Unigram is the page before, with 32-bit sums. BPE is what you know from
+# [its page](02_bpe), with one difference: it starts from *characters*, not bytes. The
+# rank is written as a *score*, 0, −1, −2, …, so that the highest goes first. Of equal
+# ones the leftmost.
 
 # %%
 show(ours.cut_by_merges)
@@ -369,8 +385,9 @@ scored = [p for p in models["BPE"].vocabulary if p.kind == "normal"][:5]
 print(*(f"{p.text} {p.score + 0:.0f}" for p in scored), "…")
 
 # %% [markdown]
-# Now all of it together: five files; all lines of English, Chinese and code for one of them, a twentieth for the others;
-# and the 20,000 strings that have served on the last pages. The ids and the text that comes back:
+# Now all of it together: five files; all lines of English, Chinese and code for one of
+# them, a twentieth for the others; and the 20,000 strings that have served on the last
+# pages. The ids and the text that comes back:
 
 # %%
 odd = strings.mixed(20_000)
@@ -388,13 +405,14 @@ for name, model in models.items():
 assert differences == 0
 
 # %% [markdown]
-# The test beside this page does it with more options (blanks as suffixes, pieces across blanks, pieces declared
-# unused, rules for the way back), and lets more of the models see all the strings.
+# The test beside this page does it with more options (blanks as suffixes, pieces across
+# blanks, pieces declared unused, rules for the way back), and lets more of the models
+# see all the strings.
 #
 # ## Into bytes?
 #
-# The notes say that encoding turns each word or symbol "into one or more bytes", by "byte-pair encoding". Here is
-# what an encoder returns.
+# The notes say that encoding turns each word or symbol "into one or more bytes", by
+# "byte-pair encoding". Here is what an encoder returns.
 
 # %%
 text = "学习最短路径☃"
@@ -423,9 +441,10 @@ settle(
 )
 
 # %% [markdown]
-# Numbers come out, not bytes, and they index a table. The default is Unigram; BPE is asked for by name. Bytes
-# appear where a character is not in the vocabulary, and only if `byte_fallback`
-# ({term}`字节回退 <byte fallback>`) was on when the model was trained. Without it the snowman is id 0, and what comes back is ⁇.
+# Numbers come out, not bytes, and they index a table. The default is Unigram; BPE is
+# asked for by name. Bytes appear where a character is not in the vocabulary, and only
+# if `byte_fallback` ({term}`字节回退 <byte fallback>`) was on when the model was trained.
+# Without it the snowman is id 0, and what comes back is ⁇.
 #
 # ## Does every text come back?
 #
@@ -452,8 +471,8 @@ print(f"default, clean English of known characters: {survived} of {len(plain)}")
 # %% [markdown]
 # ## What training returns
 #
-# "Input: corpus. Output: the segmented text. Evaluation: accuracy, recall." So the notes. Train in a
-# process of its own, and read what it has to say.
+# "Input: corpus. Output: the segmented text. Evaluation: accuracy, recall." So the
+# notes. Train in a process of its own, and read what it has to say.
 
 # %%
 by_itself = """
@@ -492,11 +511,13 @@ for name, lines in [("seen", seen), ("held out", held_out)]:
     print(approx(unknown * 1e4, 0, 50, "unknown in 10,000"))
 
 # %% [markdown]
-# A line of more than 4,192 bytes is skipped, and the log is the only one to know: our corpus has one. The log also speaks of an objective, minus the mean log likelihood of a word, and of the number of tokens. Nobody has
-# told the program where a word ends, so there is nothing to be accurate about. (For Chinese words we shall bring
-# labels of our own.) What one does
-# look at: pieces a character ({term}`fertility 分词膨胀率 <fertility>`) and the share of the unknown on text that was *not* in the training, and in the
-# end the loss of the model that is trained on the ids.
+# A line of more than 4,192 bytes is skipped, and the log is the only one to know: our
+# corpus has one. The log also speaks of an objective, minus the mean log likelihood of
+# a word, and of the number of tokens. Nobody has told the program where a word ends, so
+# there is nothing to be accurate about. (For Chinese words we shall bring labels of our
+# own.) What one does look at: pieces a character ({term}`fertility 分词膨胀率 <fertility>`)
+# and the share of the unknown on text that was *not* in the training, and in the end
+# the loss of the model that is trained on the ids.
 
 # %%
 copied = [
@@ -525,10 +546,11 @@ settle_all(
 # %% [markdown]
 # ## No rules?
 #
-# No dictionary and no grammar: that part is true, and of any language it knows next to nothing. (The two
-# syllabaries of Japanese count as Chinese characters to the trainer.) But the trainer cuts
-# before it counts, and each cut is a rule that somebody chose. BPE of 8,000 pieces on our mixed text, with one
-# rule switched at a time, and what the pieces then look like:
+# No dictionary and no grammar: that part is true, and of any language it knows next to
+# nothing. (The two syllabaries of Japanese count as Chinese characters to the trainer.)
+# But the trainer cuts before it counts, and each cut is a rule that somebody chose. BPE
+# of 8,000 pieces on our mixed text, with one rule switched at a time, and what the
+# pieces then look like:
 
 
 # %%
@@ -570,10 +592,12 @@ dropped = len(once - {*by_default})
 print(f"{dropped} of {len(once)} Chinese characters that occur once are dropped")
 
 # %% [markdown]
-# Read the rows. By default no piece goes on after a blank; none mixes letters with signs, because they are
-# different *scripts* to Unicode; none has more than 16 characters; and characters that together make up the last 0.05 per cent of the text
+# Read the rows. By default no piece goes on after a blank; none mixes letters with
+# signs, because they are different *scripts* to Unicode; none has more than 16
+# characters; and characters that together make up the last 0.05 per cent of the text
 # are dropped, which here hits rare Chinese characters first. Digits, on the other hand,
-# may stick together by default. LLaMA {cite}`touvron2023llama` switched that, as we did above. And before all this comes normalisation.
+# may stick together by default. LLaMA {cite}`touvron2023llama` switched that, as we did
+# above. And before all this comes normalisation.
 
 # %%
 bare = SentencePiece.read(
@@ -613,12 +637,15 @@ settle(
 # %% [markdown]
 # ## Where words end
 #
-# "Recognises the boundaries of words accurately." We can measure it: 500 Chinese sentences of our corpus
-# have been cut into words by a written guideline, by the language model that wrote them (分词标准答案, the *gold*). Of the boundaries inside a sentence that
-# the pieces have, the share that is in the gold is the *precision* (精确率); of those in the gold, the share that the pieces
-# have is the *recall* (召回率). Training sees the whole Chinese corpus, the 500 sentences included, without the cuts. The
-# yardsticks are jieba {cite}`jieba`, with and without its hidden Markov model; a dictionary of the words that
-# jieba finds in *this* corpus, with the counts that they have here; and a cut between all characters.
+# "Recognises the boundaries of words accurately." We can measure it: 500 Chinese
+# sentences of our corpus have been cut into words by a written guideline, by the
+# language model that wrote them (分词标准答案, the *gold*). Of the boundaries inside a
+# sentence that the pieces have, the share that is in the gold is the *precision* (精确率);
+# of those in the gold, the share that the pieces have is the *recall* (召回率). Training
+# sees the whole Chinese corpus, the 500 sentences included, without the cuts. The
+# yardsticks are jieba {cite}`jieba`, with and without its hidden Markov model; a
+# dictionary of the words that jieba finds in *this* corpus, with the counts that they
+# have here; and a cut between all characters.
 
 # %%
 with warnings.catch_warnings():  # an escape in jieba's patterns that Python warns of
@@ -701,7 +728,8 @@ ax.legend(loc="center right")
 plt.show()
 
 # %% [markdown]
-# As accurate as a segmenter it is not, at none of these sizes. Look at what it does (by BPE, whose cuts nearly have Unigram's numbers):
+# As accurate as a segmenter it is not, at none of these sizes. Look at what it does (by
+# BPE, whose cuts nearly have Unigram's numbers):
 
 # %% mystnb={"figure": {"caption": "Four sentences, cut by the guideline (below) and by BPE with 3,000 pieces (above).", "name": "fig-sp-sentences"}, "image": {"alt": "Four rows of Chinese characters. Bars above the characters are boundaries of pieces, bars below those of words. Most agree; some frequent neighbours are glued, and some words that are rare in the corpus fall into characters."}} tags=["hide-input"]
 zh = zh_models["bpe", 3000]
@@ -762,17 +790,20 @@ settle(
 )
 
 # %% [markdown]
-# What is frequent is glued, word or not; what is rare is cut up, word or not. The pieces make the text
-# likely, and nobody told them more. It is not the algorithm: jieba's dictionary *is* a Unigram model and its cut is this Viterbi, as
-# the page before showed. Nor is it the size of the corpus: with jieba's *words*, counted on these same 26,444
-# characters, that Viterbi is as good as with jieba's own counts. It is *what* was counted. On English, recall is perfect
-# for a dull reason: the rule that no piece goes on after a blank.
+# What is frequent is glued, word or not; what is rare is cut up, word or not. The
+# pieces make the text likely, and nobody told them more. It is not the algorithm:
+# jieba's dictionary *is* a Unigram model and its cut is this Viterbi, as the page
+# before showed. Nor is it the size of the corpus: with the *words* that jieba finds in
+# these same 26,444 characters, and the counts that they have there, that Viterbi is as
+# good as jieba. It is *what* was counted. On English, recall is perfect for a dull
+# reason: the rule that no piece goes on after a blank.
 #
 # ## BPE here, BPE there
 #
-# "tiktoken uses BPE, SentencePiece unsupervised learning." BPE *is* unsupervised, and SentencePiece has it. Is it
-# the same? The lower-case words of our English, cut by our byte-level BPE of two pages ago and by
-# SentencePiece's BPE, with the same number of merges; and SentencePiece's own Unigram of the same size.
+# "tiktoken uses BPE, SentencePiece unsupervised learning." BPE *is* unsupervised, and
+# SentencePiece has it. Is it the same? The lower-case words of our English, cut by our
+# byte-level BPE of two pages ago and by SentencePiece's BPE, with the same number of
+# merges; and SentencePiece's own Unigram of the same size.
 
 # %%
 words = re.findall("[a-z]+", datasets.english().lower())
@@ -821,10 +852,11 @@ print(*(piece for piece in only if len(piece) > 16))
 assert {made[first], made[first + 1]} == {theirs_made[first], theirs_made[first + 1]}
 
 # %% [markdown]
-# Ties, it seems, and a few words that are longer than SentencePiece allows. Where two pairs are equally frequent, SentencePiece takes
-# the shorter piece, and of equally long ones the first in the alphabet. The textbook's BPE of two pages ago
-# takes any rule for its ties. With this one, on the first 30,000 words (a test does it on all of them, with
-# SentencePiece's limit of 16 characters: 4,000 merges):
+# Ties, it seems, and a few words that are longer than SentencePiece allows. Where two
+# pairs are equally frequent, SentencePiece takes the shorter piece, and of equally long
+# ones the first in the alphabet. The textbook's BPE of two pages ago takes any rule for
+# its ties. With this one, on the first 30,000 words (a test does it on all of them,
+# with SentencePiece's limit of 16 characters: 4,000 merges):
 
 # %%
 tokens = [*bpe.BYTES]
@@ -868,16 +900,17 @@ settle(
 )
 
 # %% [markdown]
-# One algorithm, two rules for ties, and one limit of length. And the choice *inside* SentencePiece, BPE or Unigram, makes more
-# difference than the choice between the two programs. The real differences are elsewhere: bytes behind a
-# pattern there, characters behind ▁ here; no trainer there but a small
-# one for teaching, a trainer here.
+# One algorithm, two rules for ties, and one limit of length. And the choice *inside*
+# SentencePiece, BPE or Unigram, makes more difference than the choice between the two
+# programs. The real differences are elsewhere: bytes behind a pattern there, characters
+# behind ▁ here; no trainer there but a small one for teaching, a trainer here.
 #
 # ## Who reads through it
 #
-# "BERT, GPT-3, and M6 of Alibaba." We ask the libraries. MiniLM's tokenizer is BERT's; tiktoken
-# names GPT-3's vocabulary, *davinci* being GPT-3; and `transformers` has a class for each model, which says what
-# file it expects and what it does with it. The hardest test is to hand our files to these classes.
+# "BERT, GPT-3, and M6 of Alibaba." We ask the libraries. MiniLM's tokenizer is BERT's;
+# tiktoken names GPT-3's vocabulary, *davinci* being GPT-3; and `transformers` has a
+# class for each model, which says what file it expects and what it does with it. The
+# hardest test is to hand our files to these classes.
 
 # %%
 with warnings.catch_warnings():
@@ -931,15 +964,19 @@ for (name, inside), n in agreeing.items():
 assert indented and not agreeing["LlamaTokenizer", True]
 
 # %% [markdown]
-# BERT: WordPiece, from a list of words. GPT-2 and GPT-3: byte-level BPE, from a list and its merges; the paper
-# of GPT-3 says that it kept GPT-2's {cite}`brown2020gpt3`. T5 {cite}`raffel2020t5`, ALBERT {cite}`lan2020albert`,
-# XLNet {cite}`yang2019xlnet`: Unigram from a SentencePiece file. LLaMA {cite}`touvron2023llama`: BPE from such a file. (ALBERT is "a lite BERT",
-# and its tokenizer is not BERT's: perhaps this is how the list came about.) LLaMA 3 has left, for tiktoken
-# {cite}`grattafiori2024llama3`. What M6 {cite}`lin2021m6` used we could not find out.
+# BERT: WordPiece, from a list of words. GPT-2 and GPT-3: byte-level BPE, from a list
+# and its merges; the paper of GPT-3 says that it kept GPT-2's {cite}`brown2020gpt3`. T5
+# {cite}`raffel2020t5`, ALBERT {cite}`lan2020albert`, XLNet {cite}`yang2019xlnet`:
+# Unigram from a SentencePiece file. LLaMA {cite}`touvron2023llama`: BPE from such a
+# file. (ALBERT is "a lite BERT", and its tokenizer is not BERT's: perhaps this is how
+# the list came about.) LLaMA 3 has left, for tiktoken {cite}`grattafiori2024llama3`.
+# What M6 {cite}`lin2021m6` used we could not find out.
 #
-# The last lines of the output are a find. On texts that begin with a blank, LLaMA's class in `transformers` 5 gives other ids than
-# the file does: it leaves out the dummy prefix where the text has a blank of its own, SentencePiece puts it in all the same. Who
-# feeds code line by line meets it in every indented line; in a whole file it is at most the first.
+# The last lines of the output are a find. On texts that begin with a blank, LLaMA's
+# class in `transformers` 5 gives other ids than the file does: it leaves out the dummy
+# prefix where the text has a blank of its own, SentencePiece puts it in all the same.
+# Who feeds code line by line meets it in every indented line; in a whole file it is at
+# most the first.
 
 # %%
 users = {kind.__name__: kind.vocab_files_names["vocab_file"] for kind in classes}
@@ -963,9 +1000,10 @@ settle(
 # %% [markdown]
 # ## Where people go wrong
 #
-# **Encoding in parts.** Each call puts a ▁ in front. So a prompt and its continuation, encoded
-# apart, are not the encoding of the two. And `decode` takes the first ▁ away, from every call: who decodes
-# ids one by one, to show text as it is generated, shows it without blanks.
+# **Encoding in parts.** Each call puts a ▁ in front. So a prompt and its continuation,
+# encoded apart, are not the encoding of the two. And `decode` takes the first ▁ away,
+# from every call: who decodes ids one by one, to show text as it is generated, shows it
+# without blanks.
 
 # %%
 kept = models["like LLaMA"]
@@ -976,12 +1014,13 @@ print("".join(one_by_one))
 assert "".join(one_by_one) == "theshortestpath"
 
 # %% [markdown]
-# **A blank after a special token.** A chat is put together from special tokens and text. If a tokenizer cuts at the special
-# tokens and hands each stretch between to SentencePiece, then each stretch gets a dummy prefix, and the word
-# after `</s>` is another piece than it should be. Until 2023 that was the behaviour of `transformers`
-# for T5 and LLaMA. It is still there in LLaMA's class, by the name of `legacy`, and off by default, so that models
-# that were trained with it go on working {cite}`transformers24565`. Both are right; what counts is which your model
-# has seen.
+# **A blank after a special token.** A chat is put together from special tokens and
+# text. If a tokenizer cuts at the special tokens and hands each stretch between to
+# SentencePiece, then each stretch gets a dummy prefix, and the word after `</s>` is
+# another piece than it should be. Until 2023 that was the behaviour of `transformers`
+# for T5 and LLaMA. It is still there in LLaMA's class, by the name of `legacy`, and off
+# by default, so that models that were trained with it go on working
+# {cite}`transformers24565`. Both are right; what counts is which your model has seen.
 
 # %%
 for legacy in (True, False):
@@ -991,9 +1030,11 @@ for legacy in (True, False):
     print(f"legacy={legacy!s:5}", *chat.tokenize("<s>graph</s>graph"))
 
 # %% [markdown]
-# **Code through a tokenizer for prose.** With the default rules a line break is a blank and an indentation is one
-# blank: Python does not survive it. T5's vocabulary, trained on pages from which those with braces had been removed, has no `{` either, and was made before there was
-# byte fallback. Both were reported as bugs; the first is a setting, the second the training text {cite}`t5issue390`.
+# **Code through a tokenizer for prose.** With the default rules a line break is a blank
+# and an indentation is one blank: Python does not survive it. T5's vocabulary, trained
+# on pages from which those with braces had been removed, has no `{` either, and was
+# made before there was byte fallback. Both were reported as bugs; the first is a
+# setting, the second the training text {cite}`t5issue390`.
 
 # %%
 snippet = "for x in y:\n    if x:\n        return {x}"
@@ -1001,9 +1042,10 @@ for name in ("default", "like LLaMA"):
     print(f"{name:10}", repr(models[name].decode(models[name].encode(snippet))))
 
 # %% [markdown]
-# **Ids that are off by one.** A model's ids need not be those of its file. XLM-R was trained in fairseq, which
-# puts special tokens of its own in front: the file's id 35377 for ▁Hello is the model's 35378
-# {cite}`fairseq2094`. Who loads the file and skips the class reads, for every token, the neighbour's row; nothing complains.
+# **Ids that are off by one.** A model's ids need not be those of its file. XLM-R was
+# trained in fairseq, which puts special tokens of its own in front: the file's id 35377
+# for ▁Hello is the model's 35378 {cite}`fairseq2094`. Who loads the file and skips the
+# class reads, for every token, the neighbour's row; nothing complains.
 #
 # ## Exercises
 #
@@ -1025,9 +1067,10 @@ def to_varint(number):
 check.to_varint(to_varint)
 
 # %% [markdown]
-# **2. A token of your own.** A chat model needs `<|user|>` as one token, and the ids of all other pieces must
-# stay. Write `with_symbol(data, text)`: the bytes of a model that has one more piece, user-defined (kind 4), which the
-# library loads. No part of the old file has to change.
+# **2. A token of your own.** A chat model needs `<|user|>` as one token, and the ids of
+# all other pieces must stay. Write `with_symbol(data, text)`: the bytes of a model that
+# has one more piece, user-defined (kind 4), which the library loads. No part of the old
+# file has to change.
 
 # %%
 with_symbol = ...  # def with_symbol(data, text): …
@@ -1048,9 +1091,9 @@ new = SentencePiece.read(with_symbol(files["default"], "<|user|>"))
 print(*new.pieces("<|user|> the shortest path"))
 
 # %% [markdown]
-# **3. As it comes.** Write a generator `stream(model, ids)` that yields the text of ids one by one, blanks in
-# their places and no half characters while the rest may still come, so that all of it together is
-# `model.decode(ids)`.
+# **3. As it comes.** Write a generator `stream(model, ids)` that yields the text of ids
+# one by one, blanks in their places and no half characters while the rest may still
+# come, so that all of it together is `model.decode(ids)`.
 
 # %%
 stream = ...  # def stream(model, ids): …
@@ -1070,10 +1113,12 @@ def stream(model, ids):
 check.stream(stream)
 
 # %% [markdown]
-# **4. For an evening: your own training in Google's library.** On [the page before](03_wordpiece_and_unigram) `unigram.train` made a dictionary of
-# pieces and scores. Write `as_model(scores)`: the bytes of a model with `<unk>` at 0 and these pieces, which the
-# library loads, and with which it cuts as our `segment` does. (To go on: compare its pieces with those that the
-# library's own trainer finds on the same text.)
+# **4. For an evening: your own training in Google's library.** On
+# [the page before](03_wordpiece_and_unigram) `unigram.train` made a dictionary of
+# pieces and scores. Write `as_model(scores)`: the bytes of a model with `<unk>` at 0
+# and these pieces, which the library loads, and with which it cuts as our `segment`
+# does. (To go on: compare its pieces with those that the library's own trainer finds on
+# the same text.)
 
 # %%
 as_model = ...  # def as_model(scores): …
@@ -1094,11 +1139,13 @@ check.as_model(as_model)
 # %% [markdown]
 # ## In short
 #
-# SentencePiece takes a raw text, makes of the blank a character like others, and keeps all that it needs in a file: pieces
-# with scores, and a table of Unicode, in our small files larger than the pieces. The ids of our reader are the library's, on
-# everything we could think of. It cuts by BPE or, by default, by Unigram. It knows of no masks, no metrics and no words: where its
-# pieces end where words end, that is because words repeat. Rules it has plenty, in normalisation and before the
-# counting, and each can be switched off. What you train with, you have to serve with.
+# SentencePiece takes a raw text, makes of the blank a character like others, and keeps
+# all that it needs in a file: pieces with scores, and a table of Unicode, in our small
+# files larger than the pieces. The ids of our reader are the library's, on everything
+# we could think of. It cuts by BPE or, by default, by Unigram. It knows of no masks, no
+# metrics and no words: where its pieces end where words end, that is because words
+# repeat. Rules it has plenty, in normalisation and before the counting, and each can be
+# switched off. What you train with, you have to serve with.
 #
 # How fast all of this can be, and why the notes' account of it went wrong:
 # [tiktoken and speed](05_tiktoken_and_speed).

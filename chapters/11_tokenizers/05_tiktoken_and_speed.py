@@ -9,14 +9,16 @@
 # %% [markdown]
 # # tiktoken and speed
 #
-# "tiktoken is much faster than SentencePiece." Faster at what, on which text, with which
-# vocabulary, on how many threads? A sentence about speed (速度) has four blanks, and most leave
-# them empty. The notes give five reasons for tiktoken's speed as well: regular expressions,
-# threads, a cache, a lock, a hash. They were taken from comments in its source, some the
-# wrong way round. We go through them one by one. At the end of this page you can
+# "tiktoken is much faster than SentencePiece." Faster at what, on which text, with
+# which vocabulary, on how many threads? A sentence about speed (速度) has four blanks,
+# and most leave them empty. The notes give five reasons for tiktoken's speed as well:
+# regular expressions, threads, a cache, a lock, a hash. They were taken from comments
+# in its source, some the wrong way round. We go through them one by one. At the end of
+# this page you can
 #
 # - say where the time of an encoder goes, from counts before stop-watches;
-# - explain what the GIL is, and find out whether a library lets go of it, with a counter;
+# - explain what the GIL is, and find out whether a library lets go of it, with a
+#   counter;
 # - tell a reader–writer lock from a spin lock, and a good hash from a fast one;
 # - read a table of speeds with suspicion, and measure your own.
 #
@@ -82,10 +84,10 @@ notes_say(
 # %% [markdown]
 # ## By hand: three sieves
 #
-# An encoder does three things with a text. It *cuts* it into pieces; it *looks up* whether a
-# piece is a token as it stands; and what is none, it *merges*. Each is a sieve: what the
-# first lets through reaches the second, what the second lets through the third. One
-# sentence, with a vocabulary of 1,024 tokens trained on English:
+# An encoder does three things with a text. It *cuts* it into pieces; it *looks up*
+# whether a piece is a token as it stands; and what is none, it *merges*. Each is a
+# sieve: what the first lets through reaches the second, what the second lets through
+# the third. One sentence, with a vocabulary of 1,024 tokens trained on English:
 
 # %%
 english = datasets.english()[:400_000]
@@ -134,12 +136,13 @@ for V in ranks:
 # %% [markdown]
 # ## A cache, or none
 #
-# The notes say that an LRU cache (least recently used: when it is full, the entry goes that was
-# not asked for longest; 缓存) is necessary, and that the author protects it with a lock. The
-# source tells it otherwise {cite}`tiktoken`: there *was* one, and without it tiktoken was at
-# first "only vaguely faster than Python"; its lock slowed down several threads even when all of them
-# only read; and then he saw that the *vocabulary* is a cache already. A piece that is a token is looked up and done. What does this look-up save? We
-# run our merge loop with it and without it, and count the calls.
+# The notes say that an LRU cache (least recently used: when it is full, the entry goes
+# that was not asked for longest; 缓存) is necessary, and that the author protects it with
+# a lock. The source tells it otherwise {cite}`tiktoken`: there *was* one, and without
+# it tiktoken was at first "only vaguely faster than Python"; its lock slowed down
+# several threads even when all of them only read; and then he saw that the *vocabulary*
+# is a cache already. A piece that is a token is looked up and done. What does this
+# look-up save? We run our merge loop with it and without it, and count the calls.
 
 
 # %%
@@ -175,12 +178,14 @@ settle(
 )
 
 # %% [markdown]
-# For a vocabulary that was trained on such text, the look-up and the merges give the same ids: the
-# token of a whole piece is what its merges lead to, by the theorem of [BPE](02_bpe).
+# For a vocabulary that was trained on such text, the look-up and the merges give the
+# same ids: the token of a whole piece is what its merges lead to, by the theorem of
+# [BPE](02_bpe).
 #
-# In Python the answer is another one. Our merge loop is slow, so it pays to remember every piece it has
-# seen; our encoder keeps up to 100,000, and then begins anew. On Chinese that helps little. Its pieces are clauses, and who
-# writes the same clause twice? Counted are the pieces with a letter or a character in them:
+# In Python the answer is another one. Our merge loop is slow, so it pays to remember
+# every piece it has seen; our encoder keeps up to 100,000, and then begins anew. On
+# Chinese that helps little. Its pieces are clauses, and who writes the same clause
+# twice? Counted are the pieces with a letter or a character in them:
 
 # %%
 for name, text in [("English", english), ("Chinese", datasets.chinese())]:
@@ -192,11 +197,12 @@ for name, text in [("English", english), ("Chinese", datasets.chinese())]:
 # %% [markdown]
 # ## The regular expression
 #
-# What is left for a piece that hits is: cut it, look it up, put its id into a list. So the cut weighs, and
-# the author's notes say that most of the time is spent in it. How much it is can be seen without
-# a profiler, by a trick. On lower-case words divided by single blanks, the simple pattern `" ?[a-z]+"` makes
-# the same cuts as GPT-2's. The same ranks then give the same tokens, and the difference in time is the
-# pattern's alone.
+# What is left for a piece that hits is: cut it, look it up, put its id into a list. So
+# the cut weighs, and the author's notes say that most of the time is spent in it. How
+# much it is can be seen without a profiler, by a trick. On lower-case words divided by
+# single blanks, the simple pattern `" ?[a-z]+"` makes the same cuts as GPT-2's. The
+# same ranks then give the same tokens, and the difference in time is the pattern's
+# alone.
 
 # %%
 lower = " ".join(w.lower() for w in english.split() if w.isascii() and w.isalpha())
@@ -215,24 +221,29 @@ for V, seconds in speed["pattern"].items():
     print(f"of the time, {approx(low, 0.1, 0.95)} to {approx(high, 0.1, 0.99)}")
 
 # %% [markdown]
-# That is a lower bound for what the pattern costs, since the simple one is not free. Whether it is the
-# *main* cost, as the author found on his corpus, it does not decide.
+# That is a lower bound for what the pattern costs, since the simple one is not free.
+# Whether it is the *main* cost, as the author found on his corpus, it does not decide.
 #
-# Four more sentences of the notes concern it, and they are about tiktoken's source, which decides them
-# {cite}`tiktoken`.
+# Four more sentences of the notes concern it, and they are about tiktoken's source,
+# which decides them {cite}`tiktoken`.
 #
-# - *"More than three times faster"* if the pattern is one that Rust's plain `regex` crate can parse
-#   ({claim}`tokenizers-tt-regex-3x`). The comment says "3x faster". None of the shipped
-#   patterns is of that kind, since each has the look-ahead `(?!\S)`, which the plain crate refuses.
-# - So there is nothing to choose between the two crates either ({claim}`tokenizers-tt-regex-either-crate`):
-#   the comment adds that for a plain pattern their speeds hardly differ.
-# - *"fancy_regex competes for a mutable cache"* ({claim}`tokenizers-tt-regex-contention`): yes, between threads; the
-#   function is called `find_at`, not `find_it`. Since version 1.9.5 the crate suffers much less from it
-#   {cite}`rustregex195`.
-# - *"A clone thread for most regex threads"* ({claim}`tokenizers-tt-thread-clone`) is the wrong way round: each
-#   thread gets a *clone of the regex*. There are 128 of them, and a thread takes the one at its id modulo 128.
+# - *"More than three times faster"* if the pattern is one that Rust's plain `regex`
+#   crate can parse ({claim}`tokenizers-tt-regex-3x`). The comment says "3x faster".
+#   None of the shipped patterns is of that kind, since each has the look-ahead
+#   `(?!\S)`, which the plain crate refuses.
+# - So there is nothing to choose between the two crates either
+#   ({claim}`tokenizers-tt-regex-either-crate`): the comment adds that for a plain
+#   pattern their speeds hardly differ.
+# - *"fancy_regex competes for a mutable cache"*
+#   ({claim}`tokenizers-tt-regex-contention`): yes, between threads; the function is
+#   called `find_at`, not `find_it`. Since version 1.9.5 the crate suffers much less
+#   from it {cite}`rustregex195`.
+# - *"A clone thread for most regex threads"* ({claim}`tokenizers-tt-thread-clone`) is
+#   the wrong way round: each thread gets a *clone of the regex*. There are 128 of them,
+#   and a thread takes the one at its id modulo 128.
 #
-# The look-ahead is not decoration. Without it, the last blank does not stay with the word behind it:
+# The look-ahead is not decoration. Without it, the last blank does not stay with the
+# word behind it:
 
 # %%
 from tiktoken_ext import openai_public
@@ -248,16 +259,18 @@ print(split("a   b", GPT2), split("a   b", GPT2.replace(r"\s+(?!\S)|", "")))
 # %% [markdown]
 # ## Threads, and the sentence that breaks off
 #
-# "The GIL that Python brings along means that if there is no further operation and one only uses
-# something like:", say the notes, and there they end. We finish the sentence. CPython's *global
-# interpreter lock* (全局解释器锁, GIL) lets one thread at a time execute Python. A thread that has it
-# gives it up when another one wants it and the *switch interval* (5 milliseconds) is over, or when
-# it waits for something, or when it calls code in C or Rust that lets go of it on purpose. So two Python threads (线程) take
+# "The GIL that Python brings along means that if there is no further operation and one
+# only uses something like:", say the notes, and there they end. We finish the sentence.
+# CPython's *global interpreter lock* (全局解释器锁, GIL) lets one thread at a time execute
+# Python. A thread that has it gives it up when another one wants it and the *switch
+# interval* (5 milliseconds) is over, or when it waits for something, or when it calls
+# code in C or Rust that lets go of it on purpose. So two Python threads (线程) take
 # turns, and a thread that works in Rust can run beside one that works in Python.
 #
-# To see it without a clock, we set the switch interval to 100 seconds, so that nobody is made to give
-# it up. A second thread works; the first counts as far as it gets, to a million at most. If the
-# worker keeps the lock, the counter stays at 0 until it is done.
+# To see it without a clock, we set the switch interval to 100 seconds, so that nobody
+# is made to give it up. A second thread works; the first counts as far as it gets, to a
+# million at most. If the worker keeps the lock, the counter stays at 0 until it is
+# done.
 
 
 # %%
@@ -293,9 +306,10 @@ for name, count in counted.items():
     print(f"{name:17} {count:9,}")
 
 # %% [markdown]
-# Zero and a million, nothing between, and two surprises. Our own encoder lets others run while it
-# cuts, because `regex` lets go of the lock. And `tokenizers`, in Rust, keeps it for a single text; its
-# threads are its own. With the usual interval of 5 milliseconds it looks like this:
+# Zero and a million, nothing between, and two surprises. Our own encoder lets others
+# run while it cuts, because `regex` lets go of the lock. And `tokenizers`, in Rust,
+# keeps it for a single text; its threads are its own. With the usual interval of 5
+# milliseconds it looks like this:
 
 
 # %% tags=["hide-input"]
@@ -355,14 +369,16 @@ settle(
 )
 
 # %% [markdown]
-# So this is how the sentence ends: if one only uses something like a loop, a second thread gains nothing. It gains
-# something where the work lies in native code that lets go of the lock, as NumPy, torch, `regex` and tiktoken do; and since Python 3.13
-# there are builds of Python without a GIL {cite}`gross2023nogil`.
+# So this is how the sentence ends: if one only uses something like a loop, a second
+# thread gains nothing. It gains something where the work lies in native code that lets
+# go of the lock, as NumPy, torch, `regex` and tiktoken do; and since Python 3.13 there
+# are builds of Python without a GIL {cite}`gross2023nogil`.
 #
-# It also explains tiktoken's "true multithreading". Its Rust code starts no thread. Python's threads run it side by side;
-# the author tried `rayon`, Rust's library for this, and found it no faster. `tokenizers` does have
-# threads of its own, for a batch. And tiktoken has no trainer, only an encoder: SentencePiece and `tokenizers` have both. (Its module `_educational`
-# trains, and says by its name what it is for.)
+# It also explains tiktoken's "true multithreading". Its Rust code starts no thread.
+# Python's threads run it side by side; the author tried `rayon`, Rust's library for
+# this, and found it no faster. `tokenizers` does have threads of its own, for a batch.
+# And tiktoken has no trainer, only an encoder: SentencePiece and `tokenizers` have
+# both. (Its module `_educational` trains, and says by its name what it is for.)
 
 # %%
 batch = inspect.signature(tiktoken.Encoding.encode_batch).parameters["num_threads"]
@@ -400,10 +416,12 @@ settle_all(
 # %% [markdown]
 # ## Readers, writers, and waiting
 #
-# The notes call `RWLock` a *reader-writer spin lock*. It is a *reader–writer lock* (读写锁): many may read at
-# once, and who writes is alone. *Spin* (自旋) is a way of waiting: asking again and again whether the lock is free, which burns
-# a processor but reacts at once. (There is a Rust crate called `spin` with such a lock, which may be where the name comes from.) The lock of Rust's
-# standard library {cite}`rustrwlock` puts who waits to sleep, after a short spin. A reader–writer lock, in twenty lines:
+# The notes call `RWLock` a *reader-writer spin lock*. It is a *reader–writer lock*
+# (读写锁): many may read at once, and who writes is alone. *Spin* (自旋) is a way of
+# waiting: asking again and again whether the lock is free, which burns a processor but
+# reacts at once. (There is a Rust crate called `spin` with such a lock, which may be
+# where the name comes from.) The lock of Rust's standard library {cite}`rustrwlock`
+# puts who waits to sleep, after a short spin. A reader–writer lock, in twenty lines:
 
 
 # %%
@@ -439,8 +457,9 @@ class ReaderWriterLock:
 
 
 # %% [markdown]
-# Four readers meet at a barrier *inside* the lock: it opens only when all four are there, so if the lock let in fewer,
-# they would wait for ever. Meanwhile two writers come and go and note whom they meet.
+# Four readers meet at a barrier *inside* the lock: it opens only when all four are
+# there, so if the lock let in fewer, they would wait for ever. Meanwhile two writers
+# come and go and note whom they meet.
 
 # %%
 lock, barrier, met = ReaderWriterLock(), threading.Barrier(4, timeout=20), []
@@ -472,8 +491,8 @@ for thread in threads:
 print("readers inside at once:", {*inside}, " met by a writer:", {*met})
 
 # %% [markdown]
-# And the waiting: how often does a reader look whether a writer is gone, who stays for a twentieth of a second? Asleep,
-# until it is told; spinning, all the time.
+# And the waiting: how often does a reader look whether a writer is gone, who stays for
+# a twentieth of a second? Asleep, until it is told; spinning, all the time.
 
 
 # %%
@@ -517,18 +536,20 @@ settle(
 # %% [markdown]
 # ## A fast hash and a good one
 #
-# A *hash table* (哈希表) computes a number from the key, the *hash* (散列), and takes some of its bits
-# as the place where the key is kept. Two keys in one place cost time. A good hash spreads any keys evenly. A fast one takes
-# few instructions. FxHash, from Firefox and the Rust compiler, is three: for each 64-bit word of the key,
+# A *hash table* (哈希表) computes a number from the key, the *hash* (散列), and takes some
+# of its bits as the place where the key is kept. Two keys in one place cost time. A
+# good hash spreads any keys evenly. A fast one takes few instructions. FxHash, from
+# Firefox and the Rust compiler, is three: for each 64-bit word of the key,
 #
 # $$
 # h \leftarrow \big( \mathrm{rotate}(h, 5) \oplus w \big) \cdot \texttt{0x517cc1b727220a95} \bmod 2^{64} .
 # $$ (eq-fx)
 #
-# Of low quality, but very fast, especially for integers, and better inside rustc than all others: so says the Rust
-# Performance Book {cite}`nethercote2025hashing`, and the notes after it. Multiplication carries
-# only upwards: the low bits of the product know nothing of the high bits of the key. Numbers that differ in their high bits
-# alone, such as multiples of 256, all fall into one place of 256.
+# Of low quality, but very fast, especially for integers, and better inside rustc than
+# all others: so says the Rust Performance Book {cite}`nethercote2025hashing`, and the
+# notes after it. Multiplication carries only upwards: the low bits of the product know
+# nothing of the high bits of the key. Numbers that differ in their high bits alone,
+# such as multiples of 256, all fall into one place of 256.
 
 
 # %%
@@ -585,17 +606,22 @@ settle(
 )
 
 # %% [markdown]
-# For counting numbers the low-quality hash is better than a good one: it uses every place, where chance leaves a third empty. For
-# multiples of 256 it is as bad as can be. (Rust's table also compares the seven highest bits before it compares keys, and there the
-# multiples differ: 128 values.) An encoder's keys are byte strings. Short tokens that begin with the same byte, a blank above all, share
-# a place here: 41 of 256. A decoder's are ids, which count. The author of tiktoken
-# put the gain at "maybe like a 5-10% win" ({claim}`tokenizers-tt-fxhash`) {cite}`tiktoken`. And today's `rustc-hash`, version 2, has kept the name and changed the
-# function: it turns the high bits down at the end {cite}`rustchash`, so the notes' sentence describes one that is gone.
+# For counting numbers the low-quality hash is better than a good one: it uses every
+# place, where chance leaves a third empty. For multiples of 256 it is as bad as can be.
+# (Rust's table also compares the seven highest bits before it compares keys, and there
+# the multiples differ: 128 values.) An encoder's keys are byte strings. Short tokens
+# that begin with the same byte, a blank above all, share a place here: 41 of 256. A
+# decoder's are ids, which count. The author of tiktoken put the gain at "maybe like a
+# 5-10% win" ({claim}`tokenizers-tt-fxhash`) {cite}`tiktoken`. And today's `rustc-hash`,
+# version 2, has kept the name and changed the function: it turns the high bits down at
+# the end {cite}`rustchash`, so the notes' sentence describes one that is gone.
 #
 # ## The table
 #
-# Now the seconds. The same text in one process, one tool after the other, seven rounds, the fastest run of each. Ours, tiktoken and
-# `tokenizers` share vocabulary and pattern and give identical ids; SentencePiece has pieces of its own, of the same number, and gets the text line by line.
+# Now the seconds. The same text in one process, one tool after the other, seven rounds,
+# the fastest run of each. Ours, tiktoken and `tokenizers` share vocabulary and pattern
+# and give identical ids; SentencePiece has pieces of its own, of the same number, and
+# gets the text line by line.
 
 # %% tags=["hide-input"]
 tools = [
@@ -639,9 +665,10 @@ for tool in [*tools, "ours, cuts alone", "ours, without memory"]:
     print(f"{tool:24}", *cells)
 
 # %% [markdown]
-# **Is tiktoken faster than SentencePiece?** Than its BPE, on English and code, yes; on Chinese, no; than its Unigram, line by line, no. And the way in
-# which one asks decides as well: SentencePiece's time for one long text grows faster than its length. The same two programs, line by line
-# and with the whole text as one line:
+# **Is tiktoken faster than SentencePiece?** Than its BPE, on English and code, yes; on
+# Chinese, no; than its Unigram, line by line, no. And the way in which one asks decides
+# as well: SentencePiece's time for one long text grows faster than its length. The same
+# two programs, line by line and with the whole text as one line:
 
 
 # %%
@@ -677,13 +704,18 @@ settle(
 )
 
 # %% [markdown]
-# tiktoken's own figure, three to six times, is against Hugging Face's GPT-2 tokenizer of 2022 {cite}`tiktoken`, not against SentencePiece. Why does `tokenizers` come last on English and code, a Rust library too? It does
-# more: it returns not ids but an `Encoding` with the place of every token in the text, its
-# attention mask and its type. Whoever compares speeds should ask what is handed over.
+# tiktoken's own figure, three to six times, is against Hugging Face's GPT-2 tokenizer
+# of 2022 {cite}`tiktoken`, not against SentencePiece. Why does `tokenizers` come last
+# on English and code, a Rust library too? It does more: it returns not ids but an
+# `Encoding` with the place of every token in the text, its attention mask and its type.
+# Whoever compares speeds should ask what is handed over.
 #
-# **And ours?** Python cuts with `regex`, a library in C, and looks pieces up in a `dict`, in C too. What is left to Python is what the sieves let through: a merge for each piece that is
-# new. Hence the three speeds of ours: the cuts alone are its ceiling, a memory that is warm comes next, and Chinese, where nearly every clause is new, falls through to the merge loop. There Rust's advantage is
-# whole. Training has no such floor, because its work is small (see [BPE](02_bpe)):
+# **And ours?** Python cuts with `regex`, a library in C, and looks pieces up in a
+# `dict`, in C too. What is left to Python is what the sieves let through: a merge for
+# each piece that is new. Hence the three speeds of ours: the cuts alone are its
+# ceiling, a memory that is warm comes next, and Chinese, where nearly every clause is
+# new, falls through to the merge loop. There Rust's advantage is whole. Training has no
+# such floor, because its work is small (see [BPE](02_bpe)):
 
 # %%
 training = speed["training"]
@@ -699,13 +731,16 @@ assert min(training["all words, every merge"]) > 100 * min(training["ours"])
 assert min(training["flat text, every merge"]) > 500 * min(training["ours"])
 
 # %% [markdown]
-# 3,744 merges on 1 MB of English, on one thread. The flat loop, the way of many a tutorial, was run for 20 merges and scaled up; the other one ran through. The factor between Python and Rust is small where both do the
-# right thing, and the factor between the right thing and the textbook is large.
+# 3,744 merges on 1 MB of English, on one thread. The flat loop, the way of many a
+# tutorial, was run for 20 merges and scaled up; the other one ran through. The factor
+# between Python and Rust is small where both do the right thing, and the factor between
+# the right thing and the textbook is large.
 #
 # ## Where people go wrong
 #
-# **Tokens per second.** A vocabulary that cuts finer makes more tokens, and so "faster" ones. Compare bytes of text. Below, how many tokens three
-# vocabularies of equal size make of the same text.
+# **Tokens per second.** A vocabulary that cuts finer makes more tokens, and so "faster"
+# ones. Compare bytes of text. Below, how many tokens three vocabularies of equal size
+# make of the same text.
 
 # %%
 labels = {"BPE": "ours", "bpe": "SentencePiece BPE", "unigram": "SentencePiece Unigram"}
@@ -713,17 +748,21 @@ for name, made in speed["tokens"].items():
     print(f"{name:8}", ", ".join(f"{labels[k]} {count:,}" for k, count in made.items()))
 
 # %% [markdown]
-# **The second run.** A cache that is warm answers another question than one that is cold. Ask both, and say which.
+# **The second run.** A cache that is warm answers another question than one that is
+# cold. Ask both, and say which.
 #
-# **The last core.** Hidden threads make one tool faster than another for free. `tokenizers` uses all cores for a batch
-# unless `TOKENIZERS_PARALLELISM=false`.
+# **The last core.** Hidden threads make one tool faster than another for free.
+# `tokenizers` uses all cores for a batch unless `TOKENIZERS_PARALLELISM=false`.
 #
-# **One call, one number.** A run can take several times as long as the run before, because something else happened on the computer. Take turns, repeat, keep every run, and give the interval.
+# **One call, one number.** A run can take several times as long as the run before,
+# because something else happened on the computer. Take turns, repeat, keep every run,
+# and give the interval.
 #
 # ## Exercises
 #
-# **1. Warm-up: the hit rate.** `counts` maps a piece (bytes) to how often it occurs, `ranks` a token to its id.
-# Write `hit_rate(counts, ranks)`: the share of piece *occurrences* that are a token.
+# **1. Warm-up: the hit rate.** `counts` maps a piece (bytes) to how often it occurs,
+# `ranks` a token to its id. Write `hit_rate(counts, ranks)`: the share of piece
+# *occurrences* that are a token.
 
 # %%
 hit_rate = ...  # def hit_rate(counts, ranks): …
@@ -739,8 +778,10 @@ def hit_rate(counts, ranks):
 check.hit_rate(hit_rate)
 
 # %% [markdown]
-# **2. An LRU cache.** Write a class `LRU` with `LRU(size, compute)` and `get(key)`: it returns `compute(key)`, and remembers the `size`
-# results that were asked for last. (A `dict` keeps the order in which keys came; deleting and inserting again moves one to the end.)
+# **2. An LRU cache.** Write a class `LRU` with `LRU(size, compute)` and `get(key)`: it
+# returns `compute(key)`, and remembers the `size` results that were asked for last. (A
+# `dict` keeps the order in which keys came; deleting and inserting again moves one to
+# the end.)
 
 # %%
 LRU = ...  # class LRU: …
@@ -763,10 +804,12 @@ class LRU:
 check.LRU(LRU)
 
 # %% [markdown]
-# **3. For an evening: break it.** FxHash was not made against an enemy. Find 64 different byte strings of 16
-# bytes whose `fx_hash` is the same. (Look at {eq}`eq-fx`: after the first word you know $h$, whatever it is. What must the second word be, so
-# that the exclusive or is the same every time?) A server that keeps its users' words in such a table can be stopped with them, which
-# is why Rust's own tables use a hash with a secret.
+# **3. For an evening: break it.** FxHash was not made against an enemy. Find 64
+# different byte strings of 16 bytes whose `fx_hash` is the same. (Look at {eq}`eq-fx`:
+# after the first word you know $h$, whatever it is. What must the second word be, so
+# that the exclusive or is the same every time?) A server that keeps its users' words in
+# such a table can be stopped with them, which is why Rust's own tables use a hash with
+# a secret.
 
 # %%
 collisions = ...  # a list of 64 bytes objects
@@ -783,9 +826,14 @@ check.collisions(collisions)
 # %% [markdown]
 # ## In short
 #
-# An encoder cuts, looks up and merges, and most pieces stop at the look-up: the vocabulary is the cache. What is left then is mostly the cut, in our own encoder two thirds
-# to three quarters of the time. tiktoken's threads are
-# Python's, which works because its Rust code lets go of the GIL; a counter shows it. Its lock is gone, its hash is fast and, for ids, good. "Faster than SentencePiece" depends on the algorithm, the length
-# of the text and its language, and is false for Unigram line by line. The largest factor in all this is not the language of the program. It is whether work is done twice.
+# An encoder cuts, looks up and merges, and most pieces stop at the look-up: the
+# vocabulary is the cache. What is left then is mostly the cut, in our own encoder two
+# thirds to three quarters of the time. tiktoken's threads are Python's, which works
+# because its Rust code lets go of the GIL; a counter shows it. Its lock is gone, its
+# hash is fast and, for ids, good. "Faster than SentencePiece" depends on the algorithm,
+# the length of the text and its language, and is false for Unigram line by line. The
+# largest factor in all this is not the language of the program. It is whether work is
+# done twice.
 #
-# With this page the text has become numbers. What a model does with them begins with [tensors](../00_tensors/01_products).
+# With this page the text has become numbers. What a model does with them begins with
+# [tensors](../00_tensors/01_products).
