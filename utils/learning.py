@@ -44,7 +44,7 @@ class Number:
 
     `value` is the number, `grad` the derivative of the last result by it, known after
     that result's `backward()`. This is reverse-mode automatic differentiation, on
-    single numbers; torch does the same on tensors, shape (…,) by shape.
+    single numbers; torch does the same on whole tensors.
 
     >>> x = Number(3.0)
     >>> (x * x + x).backward()

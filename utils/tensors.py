@@ -45,7 +45,7 @@ def broadcast_shape(*shapes: Sequence[int]) -> Shape:
     shapes = [_shape(shape) for shape in shapes]
     rank = max(map(len, shapes), default=0)
     return tuple(
-        _joined(axis, [shape[axis] for shape in shapes if len(shape) >= -axis])
+        _joined(axis, [shape[axis] if len(shape) >= -axis else 1 for shape in shapes])
         for axis in range(-rank, 0)
     )
 
@@ -196,18 +196,16 @@ def row_major(shape: Sequence[int]) -> Shape:
 def stretched_strides(shape: Sequence[int], target: Sequence[int]) -> Shape:
     """Strides by which a contiguous tensor of `shape` is read as `target`, uncopied.
 
-    A stretched or missing axis gets the stride 0: the walk stands still and reads the
-    same cell again. (4,) as (3, 4): (0, 1). Raises ValueError if it does not stretch.
+    A stretched axis, or one that is lent, gets the stride 0: the walk stands still and
+    reads the same cell again. (4,) as (3, 4): (0, 1). Raises ValueError where the shape
+    does not stretch.
     """
     shape, target = _shape(shape), _shape(target)
     if broadcast_shape(shape, target) != target:
         raise ValueError(f"{shape} does not stretch to {target}")
-    strides = [0] * (len(target) - len(shape)) + list(row_major(shape))
-    lent = len(target) - len(shape)
-    return tuple(
-        0 if k >= lent and shape[k - lent] == 1 else stride
-        for k, stride in enumerate(strides)
-    )
+    padded = (1,) * (len(target) - len(shape)) + shape
+    axes = zip(padded, target, row_major(padded), strict=True)
+    return tuple(stride if size == full else 0 for size, full, stride in axes)
 
 
 def walk(shape: Sequence[int], strides: Sequence[int]) -> list[int]:

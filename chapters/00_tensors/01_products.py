@@ -89,7 +89,7 @@ print("their ranks  ", [t.ndim for t in (x * y, torch.dot(x, y), torch.outer(x, 
 #
 # ## In general: the dot product
 #
-# For vectors $u, v \in \mathbb{R}^n$, in torch tensors of shape `(n,)`,
+# For vectors $u, v \in \mathbb{R}^n$, which in torch are tensors of shape `(n,)`,
 #
 # $$
 # u \cdot v = \sum_{i=1}^{n} u_i v_i .
@@ -121,8 +121,8 @@ settle(
 # %% [markdown]
 # ## What it measures
 #
-# The dot product has a second formula. With $|u|$ the length of $u$, $|u|^2 = u \cdot u$,
-# and $\theta$ the angle between the two,
+# The dot product has a second formula. With $|u|$ the length of $u$,
+# $|u|^2 = u \cdot u$, and $\theta$ the angle between the two,
 #
 # $$
 # u \cdot v = |u|\,|v| \cos\theta ,
@@ -130,11 +130,12 @@ settle(
 # \cos\theta = \frac{u \cdot v}{|u|\,|v|} .
 # $$ (eq-cosine)
 #
-# So it mixes two things: whether $v$ points where $u$ points, and how long $v$ is. The
-# second formula keeps the first alone, {term}`cosine similarity 余弦相似度 <余弦相似度>`. Ask
-# which of two vectors resembles $x = (3, 4)$ more: $a = (4, 3)$, or $b = (0, 10)$? On
-# paper: $x \cdot a = 24$ and $x \cdot b = 40$; the lengths are 5, 5 and 10, the cosines
-# therefore $24/25$ and $40/50$.
+# So it mixes two things: whether $v$ points where $u$ points, and how long the two are.
+# (For a fixed $u$ only the length of $v$ matters.) The second formula keeps the first
+# alone, {term}`cosine similarity 余弦相似度 <余弦相似度>`. Ask which of two vectors resembles
+# $x = (3, 4)$ more: $a = (4, 3)$, or $b = (0, 10)$? On paper: $x \cdot a = 24$ and
+# $x \cdot b = 40$; the lengths are 5, 5 and 10, the cosines therefore $24/25$ and
+# $40/50$.
 
 # %% mystnb={"figure": {"caption": "The same three vectors twice. Left: on each line all vectors have the same dot product with x; b lies further on. Right: on each ray all vectors have the same cosine with x; a lies in a narrower wedge. Doubling a vector moves it across the lines on the left and along its ray on the right.", "name": "fig-dot-cosine"}, "image": {"alt": "Two panels with arrows x, a and b from the origin. Left, parallel bands at right angles to x, their borders labelled with dot products; b ends beyond the border of 36, a on that of 24. Right, wedges from the origin around x, labelled with cosines; a lies inside the wedge of 0.9, b outside it."}} tags=["hide-input"]
 plane = np.stack(np.meshgrid(np.linspace(-1, 9, 201), np.linspace(-1, 11, 201)), -1)
@@ -174,11 +175,14 @@ for name, other in {"a": a, "b": b, "10x": 10 * x2}.items():
 
 # %% [markdown]
 # They choose differently, and neither is at fault: $b$ wins by being long. Is this more
-# than a trick of two chosen vectors? Real embeddings (嵌入) will tell. MiniLM
-# {cite}`wang2020minilm`, the small BERT of this course, has a table with a vector of
-# 384 numbers for each of its 30,522 tokens. We take all tokens that are plain words of
-# four letters or more, and ask for every twentieth: which *other* word is nearest, by
-# dot product and by cosine? One matrix product answers it for all of them at once.
+# than a trick of two chosen vectors? Real embeddings (嵌入) will tell. The small BERT of
+# this course, all-MiniLM-L6-v2, a descendant of MiniLM {cite}`wang2020minilm`, begins
+# with a table: a vector of 384 numbers for each of its 30,522 tokens. Nobody trained
+# this table for either measure, so neither has a home advantage. We take all tokens
+# that are plain words of four letters or more, and ask for every twentieth: which
+# *other* word is nearest, by dot product and by cosine? One matrix product answers it
+# for all of them at once. (`size[:, None]` makes the lengths a column, so that each row
+# is divided by its own; the next page explains why.)
 
 
 # %%
@@ -213,6 +217,12 @@ differ = by_dot != by_cosine
 print(len(words), "words,", len(asked), "asked")
 print("another answer for", approx(100 * differ.float().mean(), 25, 35, "% of them"))
 
+# %% [markdown]
+# A note on the sign ≈. Your computer may add the same numbers in another order, and the
+# last digits of a sum depend on it; a training run amplifies them. So what stands
+# behind ≈ in this course was measured and may differ a little on your machine, inside
+# bounds that a test watches; what stands without it is the same everywhere.
+
 # %%
 for word in ("bridge", "mayor", "river", "winter", "weather"):
     row = [words.index(word)]
@@ -228,7 +238,7 @@ for word in ("bridge", "mayor", "river", "winter", "weather"):
 # beats the cosine's winner $c$ in $|d|\cos\theta_d$ and loses to it in $\cos\theta_d$;
 # so, both being positive, $|d|$ must be larger. Every single time:
 
-# %% mystnb={"figure": {"caption": "Each point is a word for which the two measures name different neighbours. Across: the length of the neighbour by cosine; up: that of the neighbour by dot product. No point lies below the diagonal, and none can.", "name": "fig-longer-wins"}, "image": {"alt": "A cloud of points, all above the dashed diagonal, between lengths of 0.8 and 1.5."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Each point is a word for which the two measures name different neighbours. Across: the length of the neighbour by cosine; up: that of the neighbour by dot product. No point lies below the diagonal, and none can.", "name": "fig-longer-wins"}, "image": {"alt": "A cloud of points, all above the dashed diagonal. Across they lie between lengths of 0.6 and 1.4, up between 0.8 and 1.5."}} tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(4.2, 3.4))
 of_cosine, of_dot = size[by_cosine[differ]], size[by_dot[differ]]
 ax.plot(of_cosine, of_dot, ".", markersize=4, alpha=0.6)
@@ -244,13 +254,15 @@ figures.digest("lengths of the winners by dot product", of_dot)
 
 # %% [markdown]
 # Divide every vector by its length, and the quarrel is over: on vectors of length one
-# the dot product *is* the cosine. It is the distance, too, for $|u - v|^2 = |u|^2 + |v|^2 -
-# 2\, u \cdot v$ is then $2 - 2\cos\theta$, and the nearest is the most similar.
+# the dot product *is* the cosine. It sorts like the distance, too, for
+# $|u - v|^2 = |u|^2 + |v|^2 - 2\, u \cdot v$ is then $2 - 2\cos\theta$: the nearest is
+# the most similar.
 
 # %%
 unit = vectors / size[:, None]  # (words, 384), all of length 1
-apart_by = torch.cdist(unit[asked], unit)  # (asked, words): Euclidean distances
-apart_by[range(len(asked)), asked] = torch.inf
+few = asked[::5]  # real differences: cdist itself prefers to go by dot products
+apart_by = torch.cdist(unit[few], unit, compute_mode="donot_use_mm_for_euclid_dist")
+apart_by[range(len(few)), few] = torch.inf  # (few, words): Euclidean distances
 by_distance = apart_by.argmin(1)
 
 settle(
@@ -260,7 +272,7 @@ settle(
     above(torch.dot(x2, 10 * x2), torch.dot(x2, x2).item()),
     same(cosine(x2, 10 * x2), cosine(x2, x2)),
     above(differ.float().mean(), 0.2),
-    above((nearest(unit, asked) == by_distance).float().mean(), 0.99),
+    above((nearest(unit, few) == by_distance).float().mean(), 0.99),
     note="two chosen vectors; MiniLM's words as they are, and all of length one",
 )
 
@@ -278,9 +290,10 @@ settle(
 # (AB)_{ij} = \sum_{k=1}^{p} A_{ik} B_{kj} ,
 # $$ (eq-matmul)
 #
-# and the right-hand side is the dot product {eq}`eq-dot-product` of row $i$ of $A$ with column
-# $j$ of $B$. {numref}`fig-row-column` shows the layout in which one can see it: $B$
-# stands above the result, so that each cell lies where its row and its column cross.
+# and the right-hand side is the dot product {eq}`eq-dot-product` of row $i$ of $A$ with
+# column $j$ of $B$. {numref}`fig-row-column` shows the layout in which one can see it:
+# $B$ stands above the result, so that each cell lies where its row and its column
+# cross.
 
 # %% mystnb={"figure": {"caption": "A (2, 3) to the left, B (3, 4) above, and their product (2, 4) where rows and columns cross. The lit cell is the dot product of the lit row and the lit column: 1\u00b72 + 0\u00b71 + 2\u00b73 = 8. The size 3, which both share, is gone.", "name": "fig-row-column"}, "image": {"alt": "Three grids of numbers. The second grid stands above the result and the first to its left. Row 1 of A, column 2 of B and the cell at their crossing are coloured."}} tags=["hide-input"]
 A = torch.tensor([[1, 0, 2], [3, 1, 1]])
@@ -315,7 +328,9 @@ plt.show()
 #    row $i$ of $A$ as the recipe. Read a table of attention weights times values like
 #    this: each output is a mixture of values.
 # 3. **By layers**: $AB$ is a sum of $p$ outer products, column $k$ of $A$ with row $k$
-#    of $B$. Read LoRA like this: a matrix of rank $p$ is made of $p$ such layers.
+#    of $B$. Read LoRA like this: $p$ such layers make a matrix of rank at most
+#    $p$. (That is the other rank, 秩, how many rows are independent; not 阶, the number
+#    of axes.)
 
 # %%
 by_cells, by_rows = torch.zeros(2, 4), torch.zeros(2, 4)
@@ -415,7 +430,7 @@ for (name, call), a, b in itertools.product(calls.items(), range(5), range(5)):
 for name, found in ranks.items():
     print(f"{name:10} takes {(found >= 0).sum():2} of the 25 pairs of ranks")
 
-# %% mystnb={"figure": {"caption": "What each function makes of each pair of ranks. A coloured cell is accepted and holds the rank of the result; an empty one is refused. `@` takes everything but numbers; `mm` and `bmm` are one cell each.", "name": "fig-ranks"}, "image": {"alt": "Eight tables of five by five cells, ranks 0 to 4 of the left and right operand. Star accepts all and gives the larger rank. dot, mv, mm and bmm accept a single cell each. matmul accepts the sixteen cells without rank 0. inner accepts all, np.dot as well, and their results reach rank 6."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "What each function makes of each pair of ranks. A coloured cell is accepted and holds the rank of the result; an empty one is refused. `@` takes everything but numbers, rank 0; `mm` and `bmm` are one cell each.", "name": "fig-ranks"}, "image": {"alt": "Eight tables of five by five cells, ranks 0 to 4 of the left and right operand. Star accepts all and gives the larger rank. dot, mv, mm and bmm accept a single cell each. matmul accepts the sixteen cells without rank 0. inner accepts all, np.dot as well, and their results reach rank 6."}} tags=["hide-input"]
 figure, axes = plt.subplots(2, 4, figsize=(6.4, 3.8), sharex=True, sharey=True)
 for ax, (name, found) in zip(axes.flat, ranks.items(), strict=True):
     for a, b in np.ndindex(5, 5):
@@ -433,8 +448,8 @@ plt.show()
 # %% [markdown]
 # Four things to take from {numref}`fig-ranks`.
 #
-# - `@` and `matmul` are one function, and it takes every pair except numbers. It is not
-#   "the one for high ranks": it contains `dot`, `mv`, `mm` and `bmm`.
+# - `@` and `matmul` are one function, and it takes every pair of ranks in which neither
+#   is 0. It is not "the one for high ranks": it contains `dot`, `mv`, `mm` and `bmm`.
 # - These four are one cell each, `dot` (1, 1), `mv` (2, 1), `mm` (2, 2), `bmm` (3, 3),
 #   and on their cell they agree with `@`. They are the strict ones, and strictness is a
 #   virtue: what you write with `mm` cannot quietly become a batch.
@@ -583,7 +598,7 @@ for name, (equation, operands, call) in sayings.items():
     print(f"{name:18} {equation:14} {ours.shape}")
 
 # %% [markdown]
-# Loops, torch, NumPy and the named function agree on every line, exactly. Three lines
+# Loops, torch, NumPy and the named function agree on every line, exactly. Two lines
 # are worth a second look: `inner` multiplies rows with rows, so it is $AB^\top$; and
 # what NumPy's `dot` does with batches is the product of `bmm` with *two* batch letters
 # in the place of one. In letters the difference cannot be overlooked.
@@ -610,8 +625,9 @@ print("scores", tuple(scores.shape), "output", tuple(output.shape))
 # letters.
 #
 # **The cost is in the letters, too.** The loops run over all letters, so the number of
-# multiplications is the product of all sizes. `torch`'s own counter of floating-point
-# operations counts the multiplication and the addition, twice that.
+# terms is the product of all sizes, and with two operands a term is one multiplication.
+# `torch`'s own counter of floating-point operations counts the multiplication and the
+# addition, twice that.
 
 # %%
 from torch.utils.flop_counter import FlopCounterMode
@@ -636,17 +652,17 @@ values_first = tensors.einsum_cost("kd,ke->de", position, position)
 values_first += tensors.einsum_cost("qd,de->qe", position, feature)
 print(f"(Q Kᵀ) V: {table_first:11,} multiplications")
 print(f"Q (Kᵀ V): {values_first:11,}")
-print(
-    f"in one go {tensors.einsum_cost('qd,kd,ke->qe', position, position, position):11,}"
-)
+at_once = tensors.einsum_cost("qd,kd,ke->qe", position, position, position)
+print(f"in one go {at_once:11,} terms, of two each")
 
 # %% [markdown]
-# $2L^2d$ against $2Ld^2$: fifteen times less, and no longer quadratic in the length.
-# Why does not everybody do it? Because a softmax stands between the two products, and
-# brackets cannot be moved across it. Taking it away is what is called linear attention.
-# The last line warns of something else: three operands in one loop of loops cost the
-# product of *all* letters. NumPy does just that unless told to `optimize`
-# {cite}`numpyeinsum`.
+# $2L^2d$ against $2Ld^2$: nearly sixteen times less, and no longer quadratic in the
+# length. Why does not everybody do it? Because a softmax stands between the two
+# products, and brackets cannot be moved across it. Putting something in its place that
+# lets the brackets move, in the simplest case nothing, is called linear attention. The
+# last line warns of something else: three operands in one loop of loops take as many
+# terms as the product of *all* letters. NumPy does just that unless told to `optimize`
+# {cite}`numpyeinsum`; `torch.einsum` always takes two operands at a time.
 #
 # ## Which shapes, and why
 #
@@ -702,7 +718,7 @@ print(tensors.explain("@", (3, 4), (3, 4)))
 # **Square tests.** Five of the eight functions accept two matrices of shape `(4, 4)`,
 # and three different results come out. A test on square matrices passes for the wrong
 # product, for a forgotten transpose (转置), for the wrong axis. Give every axis its own
-# size, and best a prime.
+# size, best a prime, so that no product of two sizes passes for a third in a reshape.
 
 # %%
 results = {}
@@ -779,7 +795,8 @@ check.outcomes(outcomes)
 # %% [markdown]
 # **2. A table of cosines.** Write `cosine_table(a, b)` for vectors a (n, D) and b (m,
 # D): all cosines at once, (n, m), without a loop. A vector of zeros has no direction;
-# let its cosines be 0.
+# let its cosines be 0. The line `vectors / size[:, None]` above shows how to divide
+# rows.
 
 # %%
 cosine_table = ...  # def cosine_table(a, b): …

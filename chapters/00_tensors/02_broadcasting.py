@@ -9,9 +9,9 @@
 # %% [markdown]
 # # Broadcasting
 #
-# Here is a training run in which nothing fails. The data lie on a line, the model is a
-# line, the loss falls and comes to rest. And the model has learnt nothing: it says the
-# same number for every input. No error, no warning, all shapes "fit". At the end of
+# Here is a training run in which nothing fails. The data lie near a line, the model is
+# a line, the loss falls and comes to rest. And the model has learnt nothing: it says
+# the same number for every input. No error, no warning, all shapes "fit". At the end of
 # this page you will have met the axis that is missing, and you can
 #
 # - say for any two shapes whether they go together under `*` and under `@`, and what
@@ -120,6 +120,7 @@ def by_places(a, b):
     rank = max(a.ndim, b.ndim)
     a = a.reshape((1,) * (rank - a.ndim) + tuple(a.shape))
     b = b.reshape((1,) * (rank - b.ndim) + tuple(b.shape))
+    assert all(n == m or 1 in (n, m) for n, m in zip(a.shape, b.shape, strict=True))
     full = [m if n == 1 else n for n, m in zip(a.shape, b.shape, strict=True)]
     result = torch.zeros(full, dtype=a.dtype)
     for place in np.ndindex(*full):
@@ -152,9 +153,10 @@ show(tensors.broadcast_shape)
 
 # %% [markdown]
 # Why from the right? Because the last axis is the one that belongs together: features
-# of a token, colours of a pixel. A bias $(D)$ can be added to $(B, L, D)$ without a
-# thought. The price: a weight for each text, $(B)$, cannot, and must be written $(B, 1,
-# 1)$.
+# of a token, or colours of a pixel where pictures are stored as (H, W, C). (PyTorch
+# stores them as (B, C, H, W), and there a bias for the colours must be written (C, 1,
+# 1).) A bias $(D)$ can be added to $(B, L, D)$ without a thought. The price: a weight
+# for each text, $(B)$, cannot, and must be written $(B, 1, 1)$.
 #
 # The function agrees with torch and with NumPy on every pair of shapes up to rank 3
 # with sizes 0 to 2 here; the tests go on, with torch, to rank 4 and size 3.
@@ -254,7 +256,7 @@ plt.show()
 # the second is a batch axis: there are seven matrices of shape `(8, 5)`, and a row in
 # front of them needs eight numbers.
 
-# %% mystnb={"figure": {"caption": "A vector beside a batch of matrices. It becomes one row (1, 8) or one column (5, 1) under the matrix axes, and the batch axis 7 floats above: it is lent to the vector and has no say. A dash is an axis that was added and goes away.", "name": "fig-vector-batch"}, "image": {"alt": "Three diagrams. (7) before (7, 8, 5): under the batch axis a dashed 7, then a dashed 1 and the 7 that should meet the 8; refused. (8) before (7, 8, 5): accepted, result 7, dash, 5. (7, 8, 5) before (5): accepted, result 7, 8, dash."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "A vector beside a batch of matrices. It becomes one row (1, 8) or one column (5, 1) under the matrix axes, and the batch axis 7, at the left, is lent to the vector and has no say. A dash is an axis that was added and goes away.", "name": "fig-vector-batch"}, "image": {"alt": "Three diagrams. (7) before (7, 8, 5): above the batch axis a dashed 7, then a dashed 1 and the 7 that should meet the 8; refused. (8) before (7, 8, 5): accepted, result 7, dash, 5. (7, 8, 5) before (5): accepted, result 7, 8, dash."}} tags=["hide-input"]
 figure, axes = figures.panels(3, height=2.1)
 aligned(axes[0], "@", (7,), (7, 8, 5))
 aligned(axes[1], "@", (8,), (7, 8, 5))
@@ -284,23 +286,19 @@ settle(
 # %%
 left, right = whole_numbers(5, 3, 4, 1), whole_numbers(3, 1, 1)
 print("@ and * give the same:", (left @ right).equal(left * right))
-both = [
-    (a, b)
-    for a, b in accepted
-    if outcome(tensors.matmul_shape, a, b) == met[a, b] and 0 not in met[a, b]
-]
-print(
-    "of",
-    len(accepted),
-    "pairs that * accepts,",
-    len(both),
-    "have that shape under @ too",
-)
+alike = []
+for a, b in accepted:
+    if outcome(tensors.matmul_shape, a, b) == met[a, b] and 0 not in met[a, b]:
+        p, q = (torch.arange(1.0, 1 + np.prod(s)).reshape(s) for s in (a, b))
+        alike.append((p @ q).equal(p * q))
+print("of", len(accepted), "pairs that * accepts,", len(alike), "have that shape")
+print("under @ too, and", sum(alike), "of them the same numbers")
 
 # %% [markdown]
 # The example cannot show what it is an example of; `*` in the place of `@` would pass
-# every test written with it. Nor is it the only one. One that tells them apart has a
-# shared size that is not 1, and is checked by a loop over the batch:
+# every test written with it. Nor is it the only one: where the shared size is 1, the
+# sum has a single term, and `@` is `*`. One that tells them apart has a shared size
+# that is not 1, and is checked by a loop over the batch:
 
 # %%
 left, right = whole_numbers(5, 3, 4, 2), whole_numbers(3, 2, 6)
@@ -341,8 +339,9 @@ settle_all(
 #
 # Memory is one line of cells. A tensor is that line and a way to walk it: for each axis
 # a {term}`stride 步长 <stride>`, the number of cells to jump when the index of that axis
-# grows by one. Element $(i, j)$ lies in cell $i \cdot s_0 + j \cdot s_1$. A table
-# of shape `(3, 4)`, written row by row, has strides `(4, 1)`.
+# grows by one. Element $(i, j)$ lies in cell $i \cdot s_0 + j \cdot s_1$, counted from
+# the cell where the tensor begins (its *storage offset*: `x[1:]` begins at cell 4). A
+# table of shape `(3, 4)`, written row by row, has strides `(4, 1)`.
 #
 # There is a neat way to see where a tensor reads: let every cell of memory hold its own
 # address.
@@ -390,6 +389,7 @@ show(tensors.stretched_strides, tensors.walk)
 for shape, full in [((4,), (3, 4)), ((3, 1), (3, 4)), ((3, 1, 1), (5, 3, 4, 1))]:
     own = torch.arange(int(np.prod(shape))).reshape(shape)
     strides = tensors.stretched_strides(shape, full)
+    assert strides == own.expand(full).stride()
     assert tensors.walk(full, strides) == own.expand(full).flatten().tolist()
     print(shape, "as", full, "has strides", strides)
 wide = torch.zeros(1000).expand(1_000_000, 1000)
@@ -405,7 +405,7 @@ print(f"{wide.numel():,} numbers in {wide.untyped_storage().nbytes():,} bytes")
 
 # %%
 def says(call):
-    """What a call does: the error it raises, or whether it made a copy of x."""
+    """What a call does: refused, the same memory as x, or a copy."""
     try:
         result = call()
     except RuntimeError:
@@ -426,8 +426,9 @@ print("x.T.view(2, 2, 3)", says(lambda: x.T.view(2, 2, 3)))
 # heads are split like that; to *join* two is possible only if one walk can do it.
 #
 # **Writing into a ghost.** An element of a stretched tensor shares its cell with
-# others. torch refuses to write to all of it at once, and NumPy to any of it. But pick
-# one row first, and torch lets you write:
+# others. torch refuses most writes to all of it at once, such as `add_` and `copy_`
+# (`fill_` passes, since every place gets the same number); what NumPy's `broadcast_to`
+# returns is read-only. But pick one row first, and torch lets you write:
 
 # %%
 lent = torch.zeros(4).expand(3, 4)
@@ -468,7 +469,9 @@ print("mean of integers: ", says(lambda: torch.tensor([1, 2]).mean()))
 # Three fates in the first three lines. `dot` stays in int8 and wraps; `sum` widens to
 # int64 and is right; and in the third the damage is done before `sum` sees it, since
 # $64 \cdot 64$ is 16 times 256, a zero in eight bits. Quantized networks multiply int8
-# for this reason with sums in int32; the chapter on quantization will.
+# for this reason with sums in int32; the chapter on quantization will. In the last two
+# lines `/` turns integers into floats, `//` does not, and `mean` refuses integers
+# rather than guess.
 #
 # **Short floats stop growing.** float16 has 11 significant bits and ends at 65504;
 # bfloat16 has 8 and the range of float32. In bfloat16 there is no number between 256
@@ -525,7 +528,8 @@ for name, kind in half.items():
 #
 # Why does `.sum()` get it right? Because the library does not add like that: it keeps
 # the running sum in float32 and rounds once, at the end. A loop of your own does not.
-# With a matrix product in bfloat16 it is the same; so where does its error come from?
+# A matrix product in bfloat16 does the same here, on a CPU (on a GPU torch by default
+# allows some of the sums to be kept short); so where does its error come from?
 
 # %%
 G, H = torch.tensor(rng.random((2, 256, 256)) - 0.5).double()
@@ -577,6 +581,7 @@ print("relative spread below 1e-5:", spread < 1e-5)
 # slopes, many times ([learning](03_learning) is about that). The slopes of a mean
 # square are short enough to write by hand, twice the mean of *error times input*, and
 # twice the mean error. One function, two runs; they differ in the shape of the targets.
+# Both begin with the slope 1.
 
 # %%
 n = 40
@@ -587,7 +592,7 @@ targets = 1.5 + 2 * inputs + noise  # (n, 1)
 
 def fit(targets, steps=300, rate=0.1):
     """w, b and the losses of a straight line, by its slopes."""
-    w, b, losses = torch.zeros(1, 1).double(), torch.zeros(1).double(), []
+    w, b, losses = torch.ones(1, 1).double(), torch.zeros(1).double(), []
     for _ in range(steps):
         error = inputs @ w + b - targets  # (n, 1), one hopes
         losses.append((error**2).mean().item())
@@ -602,7 +607,7 @@ for name, (w, _, losses) in runs.items():
     print(f"targets {name:7} slope {slope}, loss at rest", approx(losses[-1], 0.02, 2))
 print(tensors.explain("*", (n, 1), (n,)))
 
-# %% mystnb={"figure": {"caption": "Two runs of the same function. Left: with targets of shape (n,) the line stays flat. Right: its loss falls like any other and comes to rest, at the variance of the targets (dotted).", "name": "fig-learns-nothing"}, "image": {"alt": "Left, forty points along a rising line, a fitted line through them and a dashed horizontal one at their mean. Right, two falling loss curves; one comes to rest near 0.04, the other on a dotted line near 1.4."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Two runs of the same function. Left: with targets of shape (n,) the line, which began with slope 1, has gone flat. Right: its loss falls like any other and comes to rest, at the variance of the targets (dotted).", "name": "fig-learns-nothing"}, "image": {"alt": "Left, forty points along a rising line, a fitted line through them and a dashed horizontal one at their mean. Right, two falling loss curves; one comes to rest near 0.04, the other on a dotted line near 1.5."}} tags=["hide-input"]
 figure, axes = figures.panels(2, height=2.8)
 axes[0].plot(inputs, targets, ".", color=COLOURS["grey"], markersize=5)
 for (name, (w, b, losses)), style in zip(runs.items(), ["-", "--"], strict=True):
@@ -642,9 +647,10 @@ print("equation and run agree: flat at the mean, at rest at the variance")
 
 # %% [markdown]
 # That is the number to know. A regression whose loss comes to rest at the variance of
-# its targets has learnt their mean. PyTorch's own `mse_loss` has warned of unequal
-# shapes since people fell into this {cite}`pytorchmsewarning`; a loss that you write
-# yourself does not.
+# its targets (`targets.var(correction=0)`, which is not torch's default) has learnt
+# their mean and no more. PyTorch's own `mse_loss` has warned of unequal shapes since
+# people fell into this {cite}`pytorchmsewarning`; a loss that you write yourself does
+# not.
 
 # %%
 with deprecated(UserWarning):
@@ -657,9 +663,10 @@ print(f"with 100,000 points: {shape}, {4 * np.prod(shape) / 1e9:g} GB of float32
 #
 # **Rows that do not sum to one.** Divide each row by its sum: `x / x.sum(1)`. The sums
 # have the shape `(n,)`, so they stand as a *row*, and divide columns. If the table is
-# not square, there is an error, and somebody is lucky. If it is square, as attention
-# weights of a sequence with itself are, nothing happens. `keepdim=True` keeps the
-# summed axis with size 1, and the sums stand as a column.
+# neither square nor a single row or column, there is an error, and somebody is lucky.
+# (A column `(n, 1)` becomes `(n, n)`.) If it is square, as attention weights of a
+# sequence with itself are, nothing happens. `keepdim=True` keeps the summed axis with
+# size 1, and the sums stand as a column.
 
 # %%
 scores = whole_numbers(4, 4).abs() + 1

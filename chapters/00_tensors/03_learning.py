@@ -113,8 +113,8 @@ show(learning.softmax)
 #
 # One number to know by heart: whoever has no idea gives each of $K$ classes $1/K$, and
 # has the loss $\ln K$. That is 2.303 for ten digits. **A training curve that stays at
-# $\ln K$ has learnt nothing**, and one that starts far above it has begun with
-# confident nonsense.
+# $\ln K$ has learnt nothing** (where all classes are equally frequent), and one that
+# starts far above it has begun with confident nonsense.
 
 # %% mystnb={"figure": {"caption": "The loss of one example against the probability given to the right class. Dashed: an even guess among ten classes, ln 10.", "name": "fig-surprise"}, "image": {"alt": "A falling curve, very steep near zero, reaching 0 at probability 1. A dashed horizontal line at 2.3 crosses it at probability one tenth."}} tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(6.4, 2.4))
@@ -135,9 +135,10 @@ plt.show()
 # $$ (eq-cross-entropy)
 #
 # This form never computes $p$, so it has no trouble when $p$ is too small for a float.
-# And it makes the derivative easy. The first term gives $e^{z_k}/\sum_j e^{z_j} = p_k$,
-# the second gives $-1$ for $k = y$ and nothing otherwise. With $[k = y]$ for "1 if
-# $k = y$, else 0":
+# (The sum needs the same shift as before: in the code, `top` is taken out and added
+# again.) And it makes the derivative easy. The first term gives
+# $e^{z_k}/\sum_j e^{z_j} = p_k$, the second gives $-1$ for $k = y$ and nothing
+# otherwise. With $[k = y]$ for "1 if $k = y$, else 0":
 #
 # $$
 # \frac{\partial \ell}{\partial z_k} = p_k - [k = y] .
@@ -191,7 +192,7 @@ print("smallest error", approx(errors.min(), 0, 1e-9), "at h", approx(best, 1e-7
 # between them*. Here it is for the dog:
 # $\ell = \ln(e^{z_1} + e^{z_2} + e^{z_3}) - z_2$.
 
-# %% mystnb={"figure": {"caption": "The loss of the hand example as a graph. In each box its value, and in red the gradient that flows back to it. The dog's score feeds two boxes, and its gradient is the sum of what comes back from both: 0.3 \u2212 1 = \u22120.7.", "name": "fig-graph"}, "image": {"alt": "A graph from left to right. Three scores feed exponentials 6, 3 and 1, these a sum of 10, then its logarithm, then the loss 1.2. The dog's score also goes directly to the loss. Gradients 0.6, \u22120.7 and 0.1 stand at the scores."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The loss of the hand example as a graph. In each box its value, and above it in red the gradient that flows back to it. The dog's score feeds two boxes, and its gradient is the sum of what comes back from both: 0.3 \u2212 1 = \u22120.7.", "name": "fig-graph"}, "image": {"alt": "A graph from left to right. From top to bottom, the scores of cat, hen and dog feed exponentials 6, 1 and 3, these a sum of 10, then its logarithm, then the loss 1.2. The dog's score also goes directly to the loss. Gradients 0.6, 0.1 and \u22120.7 stand at the scores."}} tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(6.4, 3.4))
 figures.canvas(ax, 12.4, 6.6)
 red = {"color": COLOURS["vermilion"], "ha": "center"}
@@ -231,10 +232,11 @@ for number, expected in zip(scores, (0.6, -0.7, 0.1), strict=True):
 print("0.6, −0.7, 0.1: as drawn, and as p − truth")
 
 # %% [markdown]
-# torch's autograd is this, on tensors, with a few hundred operations and their slopes,
-# in C++. That `Number.backward` first sets all gradients to zero is our kindness:
-# **torch adds to what is there**, which is useful for large batches in pieces, and
-# means that a loop has to clear them itself.
+# torch's autograd is this, on tensors, in C++, with some seven hundred rules for the
+# way back. Between two tensors the slopes would fill a huge matrix; so each rule stores
+# not the matrix, only what it takes to multiply by it. That `Number.backward` first
+# sets all gradients to zero is our kindness: **torch adds to what is there**, which is
+# useful for large batches in pieces, and means that a loop has to clear them itself.
 #
 # ## Again: the loop
 #
@@ -242,10 +244,12 @@ print("0.6, −0.7, 0.1: as drawn, and as p − truth")
 # there is: one score per class, a weighted sum of 64 pixels. Its adjustable numbers are
 # a matrix $W$ (10 × 64) and ten biases (偏置) $b$. One round through the loop:
 #
-# 1. take a few examples (a {term}`batch 批 <batch>`) and compute their scores: **forward**;
+# 1. take a few examples (a {term}`batch 批 <batch>`) and compute their scores:
+#    **forward**;
 # 2. compute the loss;
 # 3. clear the old gradients and compute the new ones: **backward**;
-# 4. move every number against its gradient, by the {term}`learning rate 学习率 <learning rate>` times it: **step**.
+# 4. move every number against its gradient, by the
+#    {term}`learning rate 学习率 <learning rate>` times it: **step**.
 #
 # We keep 297 pictures out of training, to be asked about at the end; what a model can
 # say about pictures it has learnt by heart is of no interest.
@@ -274,14 +278,14 @@ torch.manual_seed(0)
 linear = nn.Linear(64, 10)
 losses = train(linear, torch.optim.SGD(linear.parameters(), lr=0.5), epochs=10)
 
-# %% mystnb={"figure": {"caption": "Left: the loss, step by step; it starts at an even guess, ln 10, and each dot is another small batch, hence the noise. Right: what was learnt, the ten rows of W as pictures; dark blue pixels speak against a digit, yellow ones for it.", "name": "fig-loop"}, "image": {"alt": "Left, a noisy curve that falls from 2.3 to about 0.2. Right, ten small pictures of weights in which the shapes of the digits 0 to 9 can be guessed."}}
+# %% mystnb={"figure": {"caption": "Left: the loss, step by step; it starts near an even guess, ln 10 (dashed), and each dot is another small batch, hence the noise. Right: what was learnt, the ten rows of W as pictures; dark blue pixels speak against a digit, yellow ones for it, grey ones say nothing.", "name": "fig-loop"}, "image": {"alt": "Left, a noisy curve that falls from 2.3 to about 0.2. Right, ten small pictures of weights in which the shapes of the digits 0 to 9 can be guessed."}}
 seats = plt.figure(figsize=(6.4, 2.6)).subplot_mosaic("LLLLL01234;LLLLL56789")
 seats["L"].plot(losses, ".", markersize=3)
 seats["L"].axhline(math.log(10), color="k", ls="--", lw=1)
 seats["L"].set(xlabel="step", ylabel="loss", ylim=(0, 2.6))
 for digit in range(10):
     picture = linear.weight[digit].detach().reshape(8, 8)
-    seats[str(digit)].imshow(picture, cmap="cividis")
+    seats[str(digit)].imshow(picture, cmap="cividis", vmin=-2, vmax=2)
     seats[str(digit)].set_title(digit, size=8)
     seats[str(digit)].axis("off")
 plt.show()
@@ -343,8 +347,8 @@ for rate, (low, high) in {0.01: (1.5, 2.4), 0.5: (0.1, 1), 50.0: (0.05, 300)}.it
 # %% [markdown]
 # The last line is worth a second look. At rate 50 the loss is mad, and most answers are
 # right all the same: a loss counts how confident the answers are, accuracy only which
-# one leads. The steps are too large for the probabilities long before they are too
-# large for the order.
+# one leads. Larger steps make larger scores, and larger scores make a mistake dearer;
+# but which score leads does not depend on their scale.
 #
 # Then the model. Between pixels and scores we put a *hidden layer* (隐藏层): 64 weighted
 # sums, of which the negative ones are cut off (ReLU, 线性整流), and the scores are weighted
@@ -364,11 +368,6 @@ for name, model in {"linear": linear, "hidden layer": deeper}.items():
 # %% [markdown]
 # A few pictures more are right. The two runs differ in their optimiser as well, so this
 # shows that a hidden layer works, not what it is worth.
-#
-# A note on the sign ≈. Your computer may add the same numbers in another order, and a
-# training run amplifies the last digit. So what stands behind ≈ in this course was
-# measured and may differ a little on your machine, inside bounds that a test watches;
-# what stands without it is the same everywhere.
 #
 # ## Where people go wrong
 #
@@ -400,9 +399,23 @@ print("first loss:", approx(stuck[0], 2.25, 2.35), "and ln 10 = 2.30")
 # not give it away, it is near $\ln K$ either way. The check that tells: a model must be
 # able to learn ten examples by heart, down to a loss near zero. Try that before
 # anything longer.
-#
+
+# %%
+for name, tail in {"scores": [], "softmax twice": [nn.Softmax(-1)]}.items():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 10), *tail)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
+    for _ in range(2000):
+        loss = nn.functional.cross_entropy(model(x[:10]), y[:10])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    low, high = (floor, 1.6) if tail else (0, 0.01)
+    print(f"{name:14} ten by heart: loss", approx(loss.item(), low, high))
+
+# %% [markdown]
 # **Gradients that were not cleared.** Without `zero_grad` each step uses the sum of all
-# gradients so far, a momentum that forgets nothing.
+# gradients so far, the stale ones with the same weight as the new one.
 
 # %%
 w = torch.tensor(1.0, requires_grad=True)
@@ -443,10 +456,11 @@ check.softmax(my_softmax)
 
 # %% [markdown]
 # **3. For an evening: label smoothing (标签平滑).** Instead of all certainty on $y$, one
-# asks for $1 - s$ on $y$ and spreads $s$ evenly over all $K$ classes, $y$ included.
-# Derive the gradient by the scores of the mean loss over a batch, and write it as
-# `smoothed_gradient(z, y, s)`, z (B, K), y (B,). At which scores does the model stand
-# still now?
+# asks for $1 - s$ on $y$ and spreads $s$ evenly over all $K$ classes, $y$ included:
+# with $q_k$ for what is asked, the loss of an example is the mean of the surprises,
+# $-\sum_k q_k \ln p_k$. Derive the gradient by the scores of the mean loss over a
+# batch, and write it as `smoothed_gradient(z, y, s)`, z (B, K), y (B,). At which scores
+# does the model stand still now?
 
 # %%
 smoothed_gradient = ...  # def smoothed_gradient(z, y, s): …
@@ -471,10 +485,10 @@ check.smoothed_gradient(smoothed_gradient)
 #
 # Softmax turns scores into probabilities and sees only their differences. Cross-entropy
 # is the mean surprise at the truth; an even guess costs $\ln K$; its gradient by the
-# scores is what is expected minus what was observed. Autograd stores slopes on the way
-# forward and multiplies them on the way back, all gradients for the price of about two
-# more passes. A training run is four lines, again and again, and the pictures it has
-# not seen decide what it was worth.
+# scores is what is expected minus what was observed. Autograd stores on the way forward
+# what it takes to multiply by the slopes, and does so on the way back: one walk, for
+# all gradients at once. A training run is four lines, again and again, and the pictures
+# it has not seen decide what it was worth.
 #
 # Next: [why normalise](../01_norms/01_why_normalise), where the same loop meets deep
 # networks, and stalls.
