@@ -22,7 +22,11 @@ from utils import quantization
 from utils.encoders import Encoder
 from utils.lab import measure, pretrained, records
 
-LAYERS = {"64 × 64, 1 row": (64, 1), "768 × 768, 16 rows": (768, 16)}
+LAYERS = {
+    f"{width} × {width}, {rows}": (width, rows)
+    for width in (64, 768)
+    for rows in (1, 16, 1024)
+}
 LENGTHS = {"MiniLM": [16, 128], "BERT-base": [18, 128]}
 
 
@@ -94,7 +98,7 @@ MODELS = {"MiniLM": lambda: pretrained.encoder().model, "BERT-base": bert_base}
 
 
 def whole_models(names=("MiniLM", "BERT-base")) -> tuple[dict, dict]:
-    """Seconds by length, and bytes of files, of four versions of the named encoders."""
+    """Seconds by length, and bytes of files, of five versions of the named encoders."""
     times, sizes = {}, {}
     for name in names:
         make = MODELS[name]
@@ -102,6 +106,7 @@ def whole_models(names=("MiniLM", "BERT-base")) -> tuple[dict, dict]:
         versions = {"float32": plain, "torch int8": dynamic(plain), "ours": ours(plain)}
         sizes[name] = {n: file_bytes(versions[n]) for n in ("float32", "torch int8")}
         versions["torchao int8"] = with_torchao(plain)
+        versions["torchao, compiled"] = torch.compile(versions["torchao int8"])
         for length in LENGTHS[name]:
             ids = torch.arange(1000, 1000 + length)[None]
             batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
@@ -131,6 +136,7 @@ def first_calls() -> dict[str, list[float]]:
 def without_int8_instructions() -> dict:
     """MiniLM once more, in a process that may use AVX2 and nothing newer."""
     lesser = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+    lesser["FBGEMM_ENABLE_INSTRUCTIONS"] = "AVX2"
     done = subprocess.run(
         [sys.executable, __file__],
         env=os.environ | lesser,

@@ -74,13 +74,13 @@ def export(
 ) -> Path:
     """Write `module`, called with `example`, as an ONNX file; returns its path.
 
-    `example` maps the names of forward's arguments to tensors, such as (B, L) with a
-    batch of two or more, since 1 is taken for a constant. `dynamic` names the axes that
-    may change: {"input_ids": {0: "batch", 1: "length"}}; all others are frozen as in
-    the example. PyTorch's notes on the source and its folders are left out of the file.
-    Raises ExportError where the module does not trace or holds an operator that ONNX
-    lacks, where a dynamic axis came out frozen, and where the file has an opset other
-    than the one asked for.
+    `example` maps the names of forward's arguments to tensors, such as (B, L).
+    `dynamic` names the axes that may change, {"input_ids": {0: "batch", 1: "length"}};
+    all others are frozen as in the example. A dynamic axis must have 2 or more there,
+    since older tracers take 1 for a constant. PyTorch's notes on the source and its
+    folders are left out of the file. Raises ExportError where the module does not trace
+    or holds an operator that ONNX lacks, where a dynamic axis came out frozen, and
+    where the file has an opset other than the one asked for.
     """
     import onnx
     import torch
@@ -92,6 +92,7 @@ def export(
             shape = tuple(example[name].shape)
             raise ExportError(f"{name} {shape}: axis {frozen[0]} is 1, give 2 or more")
     shapes = {name: (dynamic or {}).get(name) for name in example} if dynamic else None
+    training = module.training
     try:
         with quiet():
             program = torch.onnx.export(
@@ -107,6 +108,8 @@ def export(
     except Exception as error:
         name = type(module).__name__
         raise ExportError(f"{name} cannot be exported: {_root(error)}") from error
+    finally:
+        module.train(training)
     with _written_whole(path) as part:
         program.save(str(part))
         model = onnx.load(part)

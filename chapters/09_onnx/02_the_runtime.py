@@ -9,11 +9,11 @@
 # %% [markdown]
 # # The runtime
 #
-# On [the page before](01_export) ten lines of Python ran a graph, node by node. A runtime
-# for production does not run the graph that it is given. It first turns it into another
-# one that computes the same with fewer and larger steps, deals the steps out to the
-# devices it knows, and only then begins. *onnxruntime* writes down what it has done, so
-# we can look. At the end of this page you can
+# On [the page before](01_export) ten lines of Python ran a graph, node by node. A
+# runtime for production does not run the graph that it is given. It first turns it into
+# another one that computes the same with fewer and larger steps, deals the steps out to
+# the devices it knows, and only then begins. *onnxruntime* writes down what it has
+# done, so we can look. At the end of this page you can
 #
 # - name the three kinds of rewriting, and find each in a real graph;
 # - say what a fused operator saves, in bytes;
@@ -24,6 +24,7 @@
 # You need [export](01_export).
 
 # %% tags=["hide-input"]
+import copy
 import json
 import tempfile
 from collections import Counter
@@ -62,8 +63,8 @@ notes_say("onnx-ort-what", "onnx-ort-subgraphs")
 
 # %% [markdown]
 # onnxruntime is Microsoft's, as they say, and runs on CPU, GPU and much else through
-# *execution providers* (执行提供程序), one for each kind of device
-# ({claim}`onnx-ort-what`) {cite}`ortarchitecture`. What it does with the graph is better seen than said.
+# *execution providers* (执行提供程序), one for each kind of device ({claim}`onnx-ort-what`)
+# {cite}`ortarchitecture`. What it does with the graph is better seen than said.
 #
 # ## By hand: a graph shrinks
 #
@@ -135,12 +136,13 @@ assert [node.op_type for node in left.node] == [op for op, *_ in kept]
 #
 # onnxruntime optimises in this order {cite}`ortarchitecture`:
 #
-# 1. **basic**: rewritings that are right everywhere, as ours were: folding, dropping what
-#    does nothing, merging what the standard has one word for.
+# 1. **basic**: rewritings that are right everywhere, as ours were: folding, dropping
+#    what does nothing, merging what the standard has one word for.
 # 2. **Partition** (划分): each node goes to the first provider in the list that can run
 #    it. Neighbours of one provider form a *subgraph* (子图).
-# 3. **extended** and **all**: *fusion* (融合) within a provider's part, into operators that are
-#    not in the standard and have kernels of their own; lastly, layouts that suit the processor.
+# 3. **extended** and **all**: *fusion* (融合) within a provider's part, into operators
+#    that are not in the standard and have kernels of their own; lastly, layouts that
+#    suit the processor.
 #
 # The feed-forward half of a Transformer layer, as exported, and as the CPU provider has
 # rewritten it:
@@ -181,10 +183,10 @@ for ax, path, title in zip(
 plt.show()
 
 # %% [markdown]
-# What does it save? Not one multiplication. It saves *trips*. A node reads its input from memory and
-# writes its output there; Add and Gelu, one after the other, read and write the wide block
-# twice, and BiasGelu once. We count the bytes that the nodes of each graph move for one sentence of
-# a BERT of width 768, weights left out:
+# What does it save? Not one multiplication. It saves *trips*. A node reads its input
+# from memory and writes its output there; Add and Gelu, one after the other, read and
+# write the wide block twice, and BiasGelu once. We count the bytes that the nodes of
+# each graph move for one sentence of a BERT of width 768, weights left out:
 
 
 # %%
@@ -213,9 +215,10 @@ print({name: f"{bytes_ / 1e6:.1f} MB" for name, bytes_ in traffic.items()})
 assert traffic["fused.onnx"] < 0.7 * traffic["half.onnx"]
 
 # %% [markdown]
-# For large matrices the products hide such trips; for short texts and narrow models they do not, which
-# is one reason why a runtime gains most on small inputs. (The other is that a node costs
-# Python's attention in PyTorch and next to nothing here.)
+# The products grow with $L D^2$, the trips with $L D$: for wide models the products
+# hide them, for narrow ones they do not. That is one reason why a runtime gains most on
+# narrow models. For short texts the reasons are others: what each node costs before it
+# computes, and how well a library multiplies a few rows.
 #
 # ## A real graph
 #
@@ -245,14 +248,33 @@ for op in [*changing, "all nodes"]:
     print(f"{op:24}", *(f"{cell:9}" for cell in cells))
 
 # %% [markdown]
-# Read it layer by layer; there are six. Two layer norms a layer, each with the bias and the residual before
-# it: twelve SkipLayerNormalization. One GELU a layer, with its bias: six BiasGelu. And the division
-# of the scores by $\sqrt d$ has gone *into* the product: six FusedMatMul, which multiply by a
-# number on the way. "basic" had nothing to do, for the exporter has
-# folded the constants already. And one fusion that onnxruntime is proud of is missing: it has an operator `Attention`, for all heads at
-# once, which it finds in graphs of older exporters by their shape. Today's exporter writes another shape, and nobody finds it.
-#
-# Who runs what? The runtime keeps a diary for each node, a profile (性能剖析), and in it stands the provider.
+# Read it layer by layer; there are six. Two layer norms a layer, each with the bias and
+# the residual before it: twelve SkipLayerNormalization. One GELU a layer, with its
+# bias: six BiasGelu. And the factor $1/\sqrt d$ of the scores, a Mul, has gone *into*
+# the product: six FusedMatMul, which multiply by a number on the way. "basic" had
+# nothing to do, for the exporter has folded the constants already. One fusion does not
+# happen: attention stays a row of single operators. Our model computes it in single
+# steps, and onnxruntime does not find this pattern. Written with PyTorch's
+# `scaled_dot_product_attention` and exported in an edition that has the word, it is one
+# node a layer:
+
+# %%
+fused = copy.deepcopy(model)
+fused.set_attn_implementation("sdpa")
+example = tokenised(lines[:2])
+modern = onnx.export(
+    Encoder(fused), example, folder / "modern.onnx", dynamic, ["h"], opset=23
+)
+error = onnx.verify(modern, encoder, [example, tokenised(lines[:5])], 1e-4)
+found = onnx.operators(modern)
+print(
+    f"opset 23: {found['Attention']} Attention, {sum(found.values())} nodes,", end=" "
+)
+print("error", approx(error, 0, 1e-4))
+
+# %% [markdown]
+# Who runs what? The runtime keeps a diary for each node, a profile (性能剖析), and in it
+# stands the provider.
 
 # %%
 options = onnxruntime.SessionOptions()
@@ -284,10 +306,12 @@ settle(
 )
 
 # %% [markdown]
-# So the notes' sentence holds, with its order put right: first the whole graph, then the cut between
-# providers, then operators within each part. With only a CPU there is one part, and all that is gained comes from fusion.
+# So the notes' sentence holds, with its order put right: first the whole graph, then
+# the cut between providers, then operators within each part. With only a CPU there is
+# one part, and all that is gained comes from fusion.
 #
-# **The GPU that was not there.** A session takes a list of providers, best first. What is not there is skipped:
+# **The GPU that was not there.** A session takes a list of providers, best first. What
+# is not there is skipped:
 
 # %%
 available = onnxruntime.get_available_providers()
@@ -300,25 +324,29 @@ hopeful.end_profiling()
 assert "CUDAExecutionProvider" not in hopeful.get_providers()
 
 # %% [markdown]
-# A warning, no error. Many a "GPU benchmark" ran on the CPU. Assert `session.get_providers()[0]`.
+# A warning, no error. Many a "GPU benchmark" ran on the CPU. Assert
+# `session.get_providers()[0]`.
 #
 # ## Threads, spinning, buffers
 #
-# Our `session` sets three things that are worth knowing:
+# Two of the things that our `session` sets are worth knowing:
 
 # %%
 show(onnx.session)
 
 # %% [markdown]
-# `intra_op_num_threads` is the number of threads *within* an operator. Left alone, it is the number of cores, which
-# is right for one model on one computer and wrong for eight processes on it.
-# `allow_spinning`: between two operators the threads wait by asking again and again, as [a spin
-# lock](../11_tokenizers/05_tiktoken_and_speed) does. It is quick, and it takes the processor from everybody else; when PyTorch runs in
-# the same process, both libraries' threads fight. Turn it off to compare the two.
+# `intra_op_num_threads` is the number of threads *within* an operator. Left alone, it
+# is the number of physical cores, which is right for one model on one computer and
+# wrong for eight processes on it. `allow_spinning`: between two operators the threads
+# wait by asking again and again, as
+# [a spin lock](../11_tokenizers/05_tiktoken_and_speed) does. It is quick, and it takes
+# the processor from everybody else; when PyTorch runs in the same process, both
+# libraries' threads fight. Turn it off to compare the two.
 #
-# And *IO binding* (输入输出绑定): `run` makes a new array for each output. With a binding the runtime writes where one
-# tells it, on the device where the next model will read; on a GPU this saves two copies across the bus. On the CPU
-# one can watch it fill a buffer that was there before:
+# And *IO binding* (输入输出绑定): `run` makes a new array for each output. With a binding the
+# runtime writes where one tells it, on the device where the next model will read; on a
+# GPU this saves two copies across the bus. On the CPU one can watch it fill a buffer
+# that was there before:
 
 # %%
 buffer = np.zeros((*some["input_ids"].shape, model.config.hidden_size), np.float32)
@@ -335,8 +363,10 @@ assert np.array_equal(buffer, ours) and buffer.any()
 # %% [markdown]
 # ## int8, in the file
 #
-# A file can be turned into int8 without PyTorch {cite}`ortquantization`. *Dynamic* (动态): weights are stored as int8, and the scale of the activations is found
-# at each call by an operator in the graph. *Static* (静态): the scales of the activations are found before, on sentences for *calibration* (校准), and stored. The half layer again:
+# A file can be turned into int8 without PyTorch {cite}`ortquantization`. *Dynamic*
+# (动态): weights are stored as int8, and the scale of the activations is found at each
+# call by an operator in the graph. *Static* (静态): the scales of the activations are
+# found before, on sentences for *calibration* (校准), and stored. The half layer again:
 
 # %%
 calibration = [
@@ -357,16 +387,21 @@ figures.graph(ax, labels, edges, lambda op: "green" if op in integer else "sky",
 plt.show()
 
 # %% [markdown]
-# In the static file the products carry QuantizeLinear and DequantizeLinear before and behind them (QDQ), and the runtime
-# fuses the three. What is not quantised, and why? A layer norm divides by a small number that int8 would round away. A softmax lives on
-# differences. The bias is kept in 32 bits, for it is added to the 32-bit sum. And the table of embeddings is only looked up: in int8 it saves bytes, and no time.
+# In the static file the products carry QuantizeLinear and DequantizeLinear before and
+# behind them (QDQ), and the runtime fuses the three. What is not quantised, and why? A
+# layer norm divides by a small number that int8 would round away. A softmax lives on
+# differences. (In MiniLM's static file, below, the products of attention are integers
+# too, so what the softmax *gives* is rounded to eight bits; the dynamic file leaves
+# those twelve in float.) The bias is added as a float, after the sum has been turned
+# back. And the table of embeddings is only looked up: in int8 it saves bytes, and no
+# time.
 #
 # On MiniLM, judged on sentences that were not used for calibration:
 
 # %%
 kept_back, used = (
     lines[:8],
-    [tokenised(lines[i : i + 4]) for i in range(8, len(lines) - 4, 4)],
+    [tokenised(lines[i : i + 4]) for i in range(8, len(lines), 4)],
 )
 ways = {
     "float32": file,
@@ -393,16 +428,22 @@ for name, path in ways.items():
     megabytes = path.stat().st_size / 1e6
     print(f"{name:20} {megabytes:5.1f} MB, cosine", approx(nearness[name], 0.5, 1.0001))
 assert nearness["dynamic, by channel"] > nearness["dynamic"]
+assert nearness["static, by channel"] < nearness["dynamic, by channel"]
 
 # %% [markdown]
-# A quarter of the bytes. One scale for a whole weight matrix costs a good deal, and one a *channel*
-# (通道) much less: MiniLM has a matrix with a single huge entry, and with one scale everything else in it is rounded
-# coarsely. Is a cosine of this size good or bad? That is a question about a task, and [the last page](03_one_scoreboard) asks it.
+# A quarter of the bytes. One scale for a whole weight matrix costs a good deal, and one
+# a *channel* (通道) much less: MiniLM has a matrix with a single huge entry, and with one
+# scale everything else in it is rounded coarsely. Static is the worst, scales by
+# channel and all: one range for each activation, fixed by the extremes of a few
+# sentences, is too wide for most tokens and too narrow for some. Is a cosine of this
+# size good or bad? That is a question about a task, and
+# [the last page](03_one_scoreboard) asks it.
 #
 # ## Where people go wrong
 #
-# **Optimised, then moved.** A file that was written after optimisation holds onnxruntime's own operators, and
-# perhaps a layout for this very processor. It is no exchange format any more. Ship the exported file; optimise where it runs.
+# **Optimised, then moved.** A file that was written after optimisation holds
+# onnxruntime's own operators, and perhaps a layout for this very processor. It is no
+# exchange format any more. Ship the exported file; optimise where it runs.
 
 # %%
 standard = {node.domain for node in library.load(file).graph.node}
@@ -411,8 +452,9 @@ print("domains before:", standard, "after:", special)
 assert "com.microsoft" in special - standard
 
 # %% [markdown]
-# **Calibrated on the test.** Scales that were fitted to the test sentences look better on them than on any others. Calibrate on data that you will not
-# report on, and on data that look like those to come: all lengths, all kinds.
+# **Calibrated on the test.** Scales that were fitted to the test sentences look better
+# on them than on any others. Calibrate on data that you will not report on, and on data
+# that look like those to come: all lengths, all kinds.
 #
 # **No calibration at all.** Static quantisation needs batches; ours says so:
 
@@ -424,13 +466,15 @@ except ValueError as error:
 print("half a file left behind:", (folder / "never.onnx").exists())
 
 # %% [markdown]
-# **A session for each request.** Making one loads the file and optimises it: a hundred times the
-# work of a run. Make it once, and share it: `run` may be called from many threads.
+# **A session for each request.** Making one loads the file and optimises it, which
+# takes as long as many runs. Make it once, and share it: `run` may be called from many
+# threads.
 #
 # ## Exercises
 #
-# **1. Warm-up.** Write `folded(nodes, constants)`: of nodes (operator, inputs, output), the *names of the outputs* that
-# can be computed before any input is there, in order. Constants are a set of names. Whatever depends on known things alone is known.
+# **1. Warm-up.** Write `folded(nodes, constants)`: of nodes (operator, inputs, output),
+# the *names of the outputs* that can be computed before any input is there, in order.
+# Constants are a set of names. Whatever depends on known things alone is known.
 
 # %%
 folded = ...  # def folded(nodes, constants): …
@@ -450,8 +494,9 @@ def folded(nodes, constants):
 check.folded(folded)
 
 # %% [markdown]
-# **2. Fuse a chain.** `patterns` maps a tuple of operators to the name of one that does their work. Write `fuse(chain, patterns)`: go through
-# the chain from the left, at each place replace the *longest* pattern that begins there, and go on behind it.
+# **2. Fuse a chain.** `patterns` maps a tuple of operators to the name of one that does
+# their work. Write `fuse(chain, patterns)`: go through the chain from the left, at each
+# place replace the *longest* pattern that begins there, and go on behind it.
 
 # %%
 fuse = ...  # def fuse(chain, patterns): …
@@ -472,9 +517,12 @@ def fuse(chain, patterns):
 check.fuse(fuse)
 
 # %% [markdown]
-# **3. For an evening: when may one fuse?** A fused operator does not write what lay between. So a pair of nodes may be fused only if
-# nobody else reads the output of the first, and it is no output of the graph. Write `fusable(nodes, outputs, first, second)`: the list of
-# pairs of positions $(i, j)$ where node $i$ has the operator `first`, node $j$ the operator `second` and reads it, and fusing is allowed.
+# **3. For an evening: when may one fuse?** A fused operator does not write what lay
+# between. So a pair of nodes may be fused only if nobody else reads the output of the
+# first, and it is no output of the graph. Write
+# `fusable(nodes, outputs, first, second)`: the list of pairs of positions $(i, j)$
+# where node $i$ has the operator `first`, node $j$ the operator `second` and reads it,
+# and fusing is allowed.
 
 # %%
 fusable = ...  # def fusable(nodes, outputs, first, second): …
@@ -497,7 +545,9 @@ check.fusable(fusable)
 # %% [markdown]
 # ## In short
 #
-# A runtime rewrites before it runs: it folds what is known, drops what does nothing, deals nodes out to providers, and fuses within each
-# part. Fusing saves trips to memory, not multiplications. A profile says who ran what, and a provider that is missing is
-# skipped with a warning. int8 in the file leaves norms, softmax and biases float; scales by channel save what an outlier would
-# spoil. Whether all this is worth it is a question of size, length and task: [one scoreboard](03_one_scoreboard).
+# A runtime rewrites before it runs: it folds what is known, drops what does nothing,
+# deals nodes out to providers, and fuses within each part. Fusing saves trips to
+# memory, not multiplications. A profile says who ran what, and a provider that is
+# missing is skipped with a warning. int8 in the file leaves norms, softmax and biases
+# float; scales by channel save what an outlier would spoil. Whether all this is worth
+# it is a question of size, length and task: [one scoreboard](03_one_scoreboard).

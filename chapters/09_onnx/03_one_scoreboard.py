@@ -12,8 +12,8 @@
 # "On the CPU it is three times faster." Than what, at which length, and does it still
 # answer right? The notes have one number, taken from one call. This page has a table:
 # one encoder, run in eight ways, with its size, its seconds by length and batch, its
-# errors, the *work* that it still does, and what it took to get there. At the end of this
-# page you can
+# errors, the *work* that it still does, and what it took to get there. At the end of
+# this page you can
 #
 # - time two programs so that the ratio means something, and spot the five ways in which
 #   it does not;
@@ -24,11 +24,13 @@
 # You need [the runtime](02_the_runtime).
 
 # %% tags=["hide-input"]
+import copy
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from utils import onnx
 from utils.encoders import Encoder, quality, spearman, tokenised
@@ -56,18 +58,24 @@ notes_say("onnx-three-times")
 # %% [markdown]
 # ## By hand: the wrong way, and the right one
 #
-# The script reads the clock, calls the model, reads it again; then it does the same with the
-# other model, once. What is wrong with that can be counted on one hand.
+# The script reads the clock, calls the model, reads it again; then it does the same
+# with the other model, once. That has three faults; the half of it that quantises has a
+# fourth, and the fifth is common elsewhere.
 #
-# 1. **One call** (单次调用). The first call of anything fetches code and memory. What one wants is the hundredth.
-# 2. **No taking turns.** A computer has moods. If A runs in a quiet minute and B in a busy one, the
-#    clock compares minutes.
-# 3. **Gradients on.** `model(x)` records what a backward pass would need. Nobody will ask for it.
-# 4. **Different work.** Two sentences, two lengths; in the one case with tokenising and printing, in the other without.
+# 1. **One call** (单次调用). The first call of anything fetches code and memory. What one
+#    wants is the hundredth.
+# 2. **No taking turns.** A computer has moods. If A runs in a quiet minute and B in a
+#    busy one, the clock compares minutes.
+# 3. **Gradients on.** `model(x)` records what a backward pass would need. Nobody will
+#    ask for it.
+# 4. **Different work.** Two sentences, two lengths; in the one case with tokenising and
+#    printing, in the other without.
 # 5. **Unequal means.** One library on all cores, the other on one.
 #
-# The right way (`measure`, which this course has used since its first chapter): warm up, take turns, many rounds, one thread each,
-# the same batch, no gradients; then compare *within* rounds. Here is the script's way, twenty times over, on MiniLM:
+# The right way (`measure`, which this course has used since its first chapter): warm
+# up, take turns, many rounds, one thread each, the same batch, no gradients; then
+# compare *within* rounds. Here is the script's way, a fresh copy of the model and a
+# fresh session, one thread each, twenty times over, on MiniLM:
 
 # %%
 model, _ = pretrained.encoder()
@@ -81,16 +89,17 @@ arrays = {name: value.numpy() for name, value in batch.items()}
 
 
 def naive():
-    """The notes' ratio: a new session, one call each."""
+    """The notes' ratio: a new model, a new session, one call each."""
+    fresh, session = copy.deepcopy(encoder), onnx.session(file)
     start = time.perf_counter()
-    encoder(**batch)
+    fresh(**batch)
     torch_took = time.perf_counter() - start
-    session = onnx.session(file)
     start = time.perf_counter()
     session.run(None, arrays)
     return torch_took / (time.perf_counter() - start)
 
 
+torch.set_num_threads(1)
 ratios = [naive() for _ in range(20)]
 print("records a graph for gradients:", encoder(**batch).requires_grad)
 print("twenty times the notes' way:", approx(min(ratios), 1e-3, 1e5), end=" to ")
@@ -101,15 +110,19 @@ print(approx(max(ratios), 1e-3, 1e6))
 #
 # ## The record
 #
-# From here on the seconds come from a record that `make bench` writes: all runs kept, eight candidates in turn, 25 rounds, one thread, onnxruntime's
-# spinning off. On this processor:
+# From here on the seconds come from a record that `make bench` writes: all runs kept,
+# eight candidates in turn, 25 rounds, one thread, onnxruntime's spinning off. On this
+# processor:
 
 # %%
 record = records.read("onnx_scoreboard")
 board = record["samples"]
 ways = list(board["latency"]["1×16"])
 print(record["processor"])
-print("torch", record["versions"]["torch"], "·", record["threads"], "thread")
+libraries = {"torch": record["versions"]["torch"]} | board["versions"]
+print(*(f"{name} {version}" for name, version in libraries.items()), sep=" · ")
+exact = "with" if board["int8 instructions"] else "without"
+print(record["threads"], "thread,", exact, "instructions for products of bytes")
 print(*ways, sep=" · ")
 
 
@@ -119,9 +132,10 @@ def best(shape, way):
 
 
 # %% [markdown]
-# *Eager* is PyTorch under `inference_mode`, the fair opponent. *torch int8* is the notes' `quantize_dynamic`.
+# *Eager* is PyTorch under `inference_mode`, with its own fused attention: the fair
+# opponent. *torch int8* is the notes' `quantize_dynamic`.
 
-# %% mystnb={"figure": {"caption": "Milliseconds for one sentence by its length, the least of 25 runs, both axes logarithmic. All ways do the same multiplications; at the left they pay for overhead, at the right for arithmetic.", "name": "fig-latency"}, "image": {"alt": "Seven rising lines from 8 to 128 tokens. Eager PyTorch is highest at short lengths and nearly flat there; ONNX Runtime in float32 starts well below it and comes near it at 128 tokens; the int8 lines of ONNX Runtime are lowest throughout."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Milliseconds for one sentence by its length, the least of 25 runs, both axes logarithmic. All ways do the same multiplications.", "name": "fig-latency"}, "image": {"alt": "Seven rising lines from 8 to 128 tokens. Eager PyTorch is highest; ONNX Runtime in float32 starts well below it and comes near it at 128 tokens; the int8 lines of ONNX Runtime are lowest, and PyTorch's int8 comes near them at 128 tokens."}} tags=["hide-input"]
 lengths = [8, 16, 32, 64, 128]
 looks = {
     "eager, gradients on": ("grey", ":"),
@@ -150,30 +164,50 @@ for way in ways:
     print(f"{way:30}", *cells, f"{board['bytes'].get(way, 0) / 1e6:9.1f}")
 
 # %% [markdown]
-# Read the columns from left to right. At 16 tokens the ways differ by far more than at 128. MiniLM's six layers were 216 nodes on the page before, some thirty
-# a layer; PyTorch spends microseconds of Python on each before anything is multiplied, and the runtime nearly none. For one short
-# sentence that *is* the time. With more tokens the multiplications take over, and both libraries multiply with kernels of the
-# same kind.
+# Read the columns from left to right. At 16 tokens the ways differ by far more than at 128.
+# Is it the microseconds of Python that PyTorch spends on each operator before anything
+# is multiplied? The record has a control: the 36 matrix products of the layers, by
+# themselves, with nothing around them.
+
+# %%
+for length, seconds in board["products alone"].items():
+    told = (f"{n} {approx(1000 * min(s), 0.5, 900)}" for n, s in seconds.items())
+    print(f"{length:>3} tokens, ms:", ", ".join(told))
+alone = board["products alone"]["16"]
+assert min(alone["Linears"]) > 0.5 * min(alone["eager"])
+
+# %% [markdown]
+# Two things make the difference, then, and the smaller one is overhead: it is nearly
+# all for a tiny model, and a part here, of which `torch.compile` saves some. The larger
+# one is the product itself. With a matrix of 16 rows the two libraries' kernels are far
+# apart: PyTorch's products alone take longer than the whole of onnxruntime's run. With
+# 128 rows they are close.
 #
 # ## Three times?
 #
-# So the factor is no number but a function, of how much work an operator has. The same measurement for seven encoders with two layers and random
-# weights (speed does not depend on what the weights are), by width and length:
+# So the factor is no number but a function, of width *and* length. The same measurement
+# for seven encoders with two layers and random weights (speed does not depend on what
+# the weights are):
 
-# %% mystnb={"figure": {"caption": "How many times longer eager PyTorch takes than ONNX Runtime, both in float32 on one thread, for seven encoders; median and 95% interval. The further right, the more work there is for each operator.", "name": "fig-three-times"}, "image": {"alt": "Seven points with intervals, falling from the upper left to the lower right across a dashed line at three: the smallest is well above it, width 768 with 128 tokens is between one and two."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "How many times longer eager PyTorch takes than ONNX Runtime, both in float32 on one thread, for seven encoders, by the length of the text and the width of the model; median and 95% interval.", "name": "fig-three-times"}, "image": {"alt": "Seven points over the number of tokens. The one of width 64 with 8 tokens lies above a dashed line at three. From 16 to 128 tokens three lines fall, for widths 128, 384 and 768, the narrower the higher, to between one and two."}} tags=["hide-input"]
 curve = {
     tuple(map(int, name.split(","))): ratio(seconds, "eager", "ORT")
     for name, seconds in board["three times"].items()
 }
-work = {shape: 24 * shape[0] ** 2 * shape[1] for shape in curve}  # a layer's products
-figure, ax = plt.subplots(figsize=(5.8, 3.1))
-for shape, (middle, low, high) in curve.items():
-    ax.plot([work[shape]] * 2, [low, high], color=COLOURS["grey"], lw=2)
-    ax.plot(work[shape], middle, "o", color=COLOURS["blue"])
-    ax.text(work[shape] * 1.15, middle, "{} × {}".format(*shape), size=8, va="center")
+figure, ax = plt.subplots(figsize=(5.4, 3.1))
+widths = dict.fromkeys(width for width, _ in curve)
+for width, hue in zip(widths, ["orange", "green", "sky", "blue"], strict=True):
+    points = {length: curve[w, length] for w, length in curve if w == width}
+    for length, (_, low, high) in points.items():
+        ax.plot([length] * 2, [low, high], color=COLOURS["grey"], lw=2)
+    middles = [middle for middle, _, _ in points.values()]
+    ax.plot([*points], middles, "o-", color=COLOURS[hue])
+    ax.text([*points][-1] * 1.12, middles[-1], f"width {width}", size=8, va="center")
 ax.axhline(3, color=COLOURS["vermilion"], ls="--", lw=1)
-ax.set(xscale="log", xlabel="floating-point operations a layer", ylabel="times slower")
-ax.set(xlim=(4e5, 2e10), ylim=(0, None))
+ax.set(xscale="log", xlabel="tokens", ylabel="times slower", xlim=(6, 300))
+ax.set_xticks([8, 16, 32, 64, 128], [8, 16, 32, 64, 128])
+ax.minorticks_off()
+ax.set(ylim=(0, None))
 plt.show()
 
 # %%
@@ -185,19 +219,23 @@ settle(
     "onnx-three-times",
     above(curve[64, 8][1], 3),
     below(curve[768, 128][2], 2),
-    below(curve[768, 128][2] / curve[128, 16][1], 0.7),
+    below(curve[768, 128][2] / curve[768, 16][1], 0.9),
+    below(curve[768, 16][2] / curve[128, 16][1], 0.9),
     below(live, 1e-4),
     note="ends of the intervals, from the record; live: outputs on eight sentences",
 )
 
 # %% [markdown]
-# BERT-base is 768 wide. The notes' three belongs to narrower models and shorter texts than theirs.
+# BERT-base is 768 wide. On this processor and one thread the notes' three belongs to
+# narrower models and shorter texts than theirs.
 #
 # ## Does it still do its work?
 #
-# A model in int8 gives other numbers. Whether that matters, a task must say. The course has two small ones, in English, written for it: 216 pairs of sentences
-# with grades of similarity from 0 to 5, and 60 questions with a passage for each. For the pairs we take the *rank correlation* (秩相关) of cosine and grade, for
-# the questions the share whose own passage comes first. Live, for the float32 file and one in int8:
+# A model in int8 gives other numbers. Whether that matters, a task must say. The course
+# has two small ones, in English, written for it: 216 pairs of sentences with grades of
+# similarity from 0 to 5, and 60 questions with a passage for each. For the pairs we
+# take the *rank correlation* (秩相关) of cosine and grade, for the questions the share
+# whose own passage comes first. Live, for the float32 file and one in int8:
 
 # %%
 grades = [pair.grade for pair in datasets.pairs()]
@@ -216,8 +254,9 @@ for name, path in [("float32", file), ("int8, one scale a matrix", small)]:
     print(f"{name:25} {told}")
 
 # %% [markdown]
-# The record has all eight. With 216 pairs and 60 questions a small difference can be chance, so we draw both sets again, with replacement, a thousand times, *the same
-# draw for all ways*, and look at the difference from float32.
+# The record has all eight. With 216 pairs and 60 questions a small difference can be
+# chance, so we draw both sets again, with replacement, a thousand times, *the same draw
+# for all ways*, and look at the difference from float32.
 
 # %%
 rng = np.random.default_rng(0)
@@ -246,7 +285,7 @@ for way, tasks in losses.items():
         told = [approx(x, -0.9, 0.3) for x in (value, low, high)]
         print(f"{way:30} {task:9} {told[0]} ({told[1]} to {told[2]})")
 
-# %% mystnb={"figure": {"caption": "The scoreboard at a glance: milliseconds for one sentence of 16 tokens against the share of questions answered first; the area of a mark is the size of the file. Left is faster, up is better.", "name": "fig-scoreboard"}, "image": {"alt": "Eight marks. Large ones for float32 at one height, from slow eager PyTorch on the right to ONNX Runtime; small ones for int8 further left, at or below that height."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The scoreboard at a glance: milliseconds for one sentence of 16 tokens against the share of questions answered first; the area of a mark is the size of the file. Left is faster, up is better.", "name": "fig-scoreboard"}, "image": {"alt": "Eight marks. Large ones for float32 at one height, from slow eager PyTorch on the right to ONNX Runtime; four smaller ones for int8 further left, three above that height and one below, all within chance of it."}} tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(6.6, 3.7))
 for way in ways:
     _, first = scores(board["quality"][way])
@@ -263,9 +302,13 @@ ax.margins(x=0.2, y=0.35)
 plt.show()
 
 # %% [markdown]
-# No int8 way loses so much that these test sets can see it: every interval reaches zero. That is not the same as losing nothing. The intervals say how much
-# *may* have been lost, some hundredths of a rank correlation, some questions of sixty; to see less, one needs more pairs. The outputs, meanwhile, have moved a
-# good deal, most of all with one scale for each matrix, for the reason in [int8 arithmetic](../08_quantization/01_int8_arithmetic).
+# No int8 way loses so much that these test sets can see it: every interval reaches
+# zero. That is not the same as losing nothing. The intervals say how much *may* have
+# been lost, some hundredths of a rank correlation, some questions of sixty; to see
+# less, one needs more pairs. The outputs, meanwhile, have moved a good deal: most of
+# all in the static file, whose ranges of activations were fixed beforehand; among the
+# dynamic ones more with one scale for a matrix than with one for a channel, for the
+# reason in [int8 arithmetic](../08_quantization/01_int8_arithmetic).
 
 # %%
 spread = {
@@ -283,7 +326,8 @@ assert spread["ORT int8, dynamic, by channel"] < spread["ORT int8, dynamic"]
 # %% [markdown]
 # ## What it costs to be fast
 #
-# Exporting takes seconds, compiling tens of seconds. If making a way takes $T$ seconds and each call saves $t$, it has paid for itself after $T / t$ calls.
+# Exporting takes seconds, compiling a minute and more. If making a way takes $T$
+# seconds and each call saves $t$, it has paid for itself after $T / t$ calls.
 
 # %%
 for way in ways:
@@ -294,23 +338,32 @@ for way in ways:
         print(approx(calls, 1, 1e7), "calls")
 
 # %% [markdown]
-# `torch.compile` stays in Python and needs a C++ compiler on the computer on which it runs; an ONNX file needs neither.
+# `torch.compile` stays in Python and needs a C++ compiler on the computer on which it
+# runs; an ONNX file needs neither.
 #
 # ## Where people go wrong
 #
-# **A speed without a length.** Nearly every number of this page doubles or halves with the length of a text. Quote a curve, or the length.
+# **A speed without a length.** Nearly every number of this page doubles or halves with
+# the length of a text. Quote a curve, or the length.
 #
-# **Padding counted as work.** A batch of eight sentences is as long as its longest. Sort by length before you batch, in production and in the benchmark.
+# **Padding counted as work.** A batch of eight sentences is as long as its longest.
+# Sort by length before you batch, in production and in the benchmark.
 #
-# **Quality from the weights.** "The error of the weights is 0.4 per cent" says nothing about a task. The outputs of the worst way of this page are far from float32's, and it still answers most questions.
+# **Quality from the weights.** "The error of the weights is tiny" says nothing about a
+# task. The outputs of the worst way of this page are far from float32's, and it still
+# answers most questions.
 #
-# **Quality without an interval.** One question more or less of 60 is nearly two per cent.
+# **Quality without an interval.** One question more or less of 60 is nearly two per
+# cent.
 #
-# **Another processor.** int8 is fast where the processor has instructions for it (VNNI, AMX). On an old one it can be slower than float32. A record says where it was made; yours will differ, and `make bench` writes it.
+# **Another processor.** int8 is fast where the processor has instructions for it (VNNI,
+# AMX). On an old one it can be slower than float32. A record says where it was made;
+# yours will differ, and `make bench` writes it.
 #
 # ## Exercises
 #
-# **1. Warm-up.** Write `speedup(a, b)` for two lists of seconds, taken in turn: the median of the ratios $a_i / b_i$. Why not the ratio of the means?
+# **1. Warm-up.** Write `speedup(a, b)` for two lists of seconds, taken in turn: the
+# median of the ratios $a_i / b_i$. Why not the ratio of the means?
 
 # %%
 speedup = ...  # def speedup(a, b): …
@@ -325,8 +378,9 @@ def speedup(a, b):
 check.speedup(speedup)
 
 # %% [markdown]
-# **2. Padding.** Write `with_padding(lengths, size)`: how many tokens go through the model when sentences of these lengths are batched in the given order,
-# `size` at a time, each batch padded to its longest. Sort first, and compare.
+# **2. Padding.** Write `with_padding(lengths, size)`: how many tokens go through the
+# model when sentences of these lengths are batched in the given order, `size` at a
+# time, each batch padded to its longest. Sort first, and compare.
 
 # %%
 with_padding = ...  # def with_padding(lengths, size): …
@@ -352,8 +406,10 @@ print(
 print("without padding", sum(tokens))
 
 # %% [markdown]
-# **3. For an evening: is it slower?** Write `interval(a, b, level)`, a bootstrap interval for the median ratio of two lists of seconds, as
-# (low, high): draw rounds with replacement, at least 2,000 times. The check gives you lists where the truth is known and counts how often your interval holds it.
+# **3. For an evening: is it slower?** Write `interval(a, b, level)`, a bootstrap
+# interval for the median ratio of two lists of seconds, as (low, high): draw rounds
+# with replacement, at least 2,000 times. The check gives you lists where the truth is
+# known and counts how often your interval holds it.
 
 # %%
 interval = ...  # def interval(a, b, level): …
@@ -373,8 +429,13 @@ check.interval(interval)
 # %% [markdown]
 # ## In short
 #
-# A factor of speed is a function of length, width and batch: three times and more for small operators, little for large ones. Measured with one call
-# it is noise. int8 makes the file four times smaller and, with a runtime that has kernels for it, every call faster; whether it still does its work a task
-# has to say, with an interval: here it lost nothing that 276 examples could show. What takes seconds to make pays after some hundred or thousand calls.
+# A factor of speed is a function of length, width and batch: three times and more for
+# narrow models and short texts, little for wide ones and long. Measured with one call
+# it is noise. int8 makes the file four times smaller and, with a runtime that has
+# kernels for it, every call faster; whether it still does its work a task has to say,
+# with an interval: here it lost nothing that 276 examples could show. An export pays
+# after about a thousand calls, PyTorch's int8 after some dozens, compiling after ten
+# thousand and more.
 #
-# With this the notes' script has come to its end: its model, quantised, exported, run and measured, in the form that works today.
+# With this the notes' script has come to its end: its model, quantised, exported, run
+# and measured, in the form that works today.

@@ -23,7 +23,7 @@ def mystery(answer):
 
 @exercise
 def hypotenuse(answer):
-    """the graph of a hypotenuse: its form, its operators, its values."""
+    """the graph of a hypotenuse: its inputs, its output, its values."""
     import onnx
 
     from utils.onnx import run, session
