@@ -667,6 +667,16 @@ def test_nf4_bytes_are_those_of_bitsandbytes(block):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6 * spread)
 
 
+def test_nf4_may_search_for_the_end_of_its_levels():
+    x = torch.tensor(np.random.default_rng(3).normal(size=(500, 64)))
+    lost = {}
+    for tries in (1, 60):
+        back = Q.nf4_dequantise(*Q.nf4_quantise(x, tries=tries), x.shape)
+        lost[tries] = (back - x).square().sum(1)
+    assert (lost[60] <= lost[1]).all()
+    assert lost[60].sum() < 0.9 * lost[1].sum()
+
+
 def test_nf4_takes_the_nearest_level():
     x = numbers(10, 64)
     codes, absmax = Q.nf4_quantise(x)
