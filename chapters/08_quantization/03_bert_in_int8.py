@@ -209,7 +209,7 @@ figure, ax = plt.subplots(figsize=(6.0, 2.3))
 for row, run in enumerate(runs):
     ax.plot(1000 * np.array(run[1:]), [row] * 30, ".", color=COLOURS["blue"], alpha=0.5)
     ax.plot(1000 * run[0], row, "o", color=COLOURS["vermilion"])
-ax.set(xscale="log", xlabel="milliseconds", yticks=range(5), ylabel="copy")
+ax.set(xlabel="milliseconds", yticks=range(5), ylabel="copy")
 plt.show()
 
 # %%
@@ -276,6 +276,8 @@ for group, seconds in enumerate(record["models"].values()):
         ax.plot([group + 0.2 * k] * 2, [low, high], color="black", lw=1)
 ax.axhline(1, color="black", lw=0.8)
 ax.set(yscale="log", ylabel="times as fast as float32")
+ax.set_yticks([0.5, 1, 2, 4], [0.5, 1, 2, 4])
+ax.minorticks_off()
 ax.set_xticks(
     np.arange(4) + 0.3, [f"{name} tokens" for name in record["models"]], size=8
 )

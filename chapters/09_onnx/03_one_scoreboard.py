@@ -152,6 +152,7 @@ for way, (colour, dash) in looks.items():
     ax.plot(lengths, curve, dash, marker="o", ms=3, color=COLOURS[colour], label=way)
 ax.set(xscale="log", yscale="log", xlabel="tokens", ylabel="milliseconds")
 ax.set_xticks(lengths, lengths)
+ax.set_yticks([2, 5, 10, 20, 40], [2, 5, 10, 20, 40])
 ax.minorticks_off()
 ax.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 plt.show()
@@ -203,9 +204,10 @@ for width, hue in zip(widths, ["orange", "green", "sky", "blue"], strict=True):
         ax.plot([length] * 2, [low, high], color=COLOURS["grey"], lw=2)
     middles = [middle for middle, _, _ in points.values()]
     ax.plot([*points], middles, "o-", color=COLOURS[hue])
-    ax.text([*points][-1] * 1.12, middles[-1], f"width {width}", size=8, va="center")
+    place = [*points][0] * 0.88, middles[0]
+    ax.text(*place, f"width {width}", size=8, ha="right", va="center")
 ax.axhline(3, color=COLOURS["vermilion"], ls="--", lw=1)
-ax.set(xscale="log", xlabel="tokens", ylabel="times slower", xlim=(6, 300))
+ax.set(xscale="log", xlabel="tokens", ylabel="times slower", xlim=(4, 160))
 ax.set_xticks([8, 16, 32, 64, 128], [8, 16, 32, 64, 128])
 ax.minorticks_off()
 ax.set(ylim=(0, None))
@@ -300,6 +302,8 @@ for way in ways:
     ax.annotate(way, place, (0, rise), **style)
 ax.set(xscale="log", xlabel="milliseconds", ylabel="questions answered first")
 ax.margins(x=0.2, y=0.35)
+ax.set_xticks([2, 3, 5, 10], [2, 3, 5, 10])
+ax.minorticks_off()
 plt.show()
 
 # %% [markdown]
