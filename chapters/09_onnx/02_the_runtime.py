@@ -411,6 +411,8 @@ ways = {
         file, folder / "s.onnx", used, True, True
     ),
 }
+
+# %%
 test = tokenised(kept_back)
 mask = test["attention_mask"].bool()
 with torch.no_grad():

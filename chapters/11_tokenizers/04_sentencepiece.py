@@ -656,6 +656,9 @@ gold = datasets.segmented()
 print(f"{len(gold)} sentences; the corpus: {sum(map(len, chinese)):,} characters")
 
 
+# %%
+
+
 def ends(parts):
     """Where a row of parts is cut, its end apart."""
     return {*accumulate(map(len, parts[:-1]))}

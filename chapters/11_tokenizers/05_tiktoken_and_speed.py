@@ -425,9 +425,7 @@ settle_all(
 
 
 # %%
-class ReaderWriterLock:
-    """Many readers, or one writer."""
-
+class ReaderWriterLock:  # many readers, or one writer
     def __init__(self):
         self.changed, self.readers, self.writing = threading.Condition(), 0, False
 
