@@ -73,6 +73,15 @@ def test_the_file_tells_nothing_of_its_author(path):
     assert b".py" not in stored
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_the_module_keeps_its_mode(training, tmp_path):
+    module = Tiny().train(training)
+    onnx.export(module, batch(2, 7), tmp_path / "mode.onnx", DYNAMIC)
+    with pytest.raises(onnx.ExportError):
+        onnx.export(module, batch(2, 7), tmp_path / "mode.onnx", DYNAMIC, opset=11)
+    assert module.training is training and module.norm.training is training
+
+
 def test_two_runtimes_agree(path):
     from onnx.reference import ReferenceEvaluator
 

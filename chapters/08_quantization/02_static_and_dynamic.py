@@ -908,6 +908,9 @@ ao.quantize_(new, ao.Int8DynamicActivationInt8WeightConfig())
 by_torchao = relative(y, new(x))
 print("\nint8 of both, relative error:", approx(by_torchao, 0.005, 0.3))
 assert by_torchao < 0.02 or not int8_unit_is_exact()
+seven = nn.Sequential(copy.deepcopy(linear))
+ao.quantize_(seven, ao.Int8DynamicActivationInt8WeightConfig(reduce_range=True))
+print("with reduce_range=True:", approx(relative(y, seven(x)), 0.01, 0.03))
 
 # %% [markdown]
 # About one per cent, as ours. Where the byte unit saturates (the page before), it is

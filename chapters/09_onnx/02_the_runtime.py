@@ -429,6 +429,9 @@ nearness = {name: cosine(path) for name, path in ways.items()}
 for name, path in ways.items():
     megabytes = path.stat().st_size / 1e6
     print(f"{name:20} {megabytes:5.1f} MB, cosine", approx(nearness[name], 0.5, 1.0001))
+products = onnx.operators(ways["dynamic"])
+print("dynamic:", products["MatMulInteger"], "integer products,", end=" ")
+print(products["MatMul"], "in float")
 assert nearness["dynamic, by channel"] > nearness["dynamic"]
 assert nearness["static, by channel"] < nearness["dynamic, by channel"]
 

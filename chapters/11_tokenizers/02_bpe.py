@@ -578,6 +578,8 @@ print("mean cosine of neighbours by id:", approx(close_by, 0, 0.4))
 print("mean cosine of nearest rows:    ", approx(nearest.mean(), 0.3, 0.9))
 share = table.numel() / sum(p.numel() for p in model.parameters())
 print(f"the table holds {share:.0%} of all parameters")
+stored = 2 * len(ours.encode_ordinary(english)) / len(english)
+print(f"English, stored at two bytes an id: {stored:.2f} bytes a character")
 
 # %%
 settle(

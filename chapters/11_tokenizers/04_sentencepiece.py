@@ -227,9 +227,9 @@ assert size[3] > 0.8 * len(data)
 
 # %% [markdown]
 # More than four fifths of this file of a tokenizer that "needs no rules" are rules.
-# (The table does not grow with the vocabulary; beside 8,000 pieces it would be two
-# thirds.) We come to them in a moment. The same training twice gave the same bytes. BPE
-# only counts, and is exact anywhere; the scores of Unigram are sums of logarithms,
+# (The table does not grow with the vocabulary, so a larger one makes its share
+# smaller.) We come to them in a moment. The same training twice gave the same bytes.
+# BPE only counts, and is exact anywhere; the scores of Unigram are sums of logarithms,
 # whose last digits belong to a processor.
 #
 # Here is our reader, and what it does with a text: normalise, cut, replace what is
